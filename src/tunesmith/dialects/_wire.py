@@ -1,0 +1,144 @@
+"""From HTTP to values: what every dialect needs of it, whatever its words are."""
+
+import json
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Never
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+from tunesmith.spec.errors import (
+    BusyError,
+    ConflictError,
+    DatasetError,
+    DiskFullError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    TooLargeError,
+    TunesmithError,
+    UnavailableError,
+    UnsupportedMediaTypeError,
+)
+
+MAX_JSON_BYTES = 1024 * 1024
+"""Largest body of a route that reads JSON. Uploads are streamed and have a limit of their own."""
+
+_STATUS: tuple[tuple[type[TunesmithError], int], ...] = (
+    (ForbiddenError, 403),
+    (NotFoundError, 404),
+    (BusyError, 409),
+    (ConflictError, 409),
+    (TooLargeError, 413),
+    (UnsupportedMediaTypeError, 415),
+    (UnavailableError, 503),
+    (DiskFullError, 507),
+)
+
+# A value under such a name is never repeated in an answer.
+_SECRET_WORDS = ("key", "token", "password", "secret", "certificate")
+
+_REFUSALS = {"invalid_request", "unsupported", "model_load", "invalid_adapter"}
+
+
+def status_of(error: TunesmithError, *, invalid: int) -> int:
+    """The HTTP status of an error. `invalid` is the dialect's own for a request that cannot be accepted."""
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return status
+    return invalid if isinstance(error, DatasetError) or error.code in _REFUSALS else 500
+
+
+def renamed(error: TunesmithError, names: Mapping[str, str]) -> TunesmithError:
+    """The same error with its field called as the dialect's users call it."""
+    param = error.param
+    for path, name in names.items():
+        if param is not None and (param == path or param.startswith(f"{path}.")):
+            return type(error)(error.message, param=name + param[len(path) :], hint=error.hint)
+    return error
+
+
+class StrictRoute(APIRoute):
+    """A route whose JSON bodies may not repeat a key or hold NaN and Infinity."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's seam for an own request class."""
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handle(_StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        body = await self.body()
+        try:
+            text = body.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise json.JSONDecodeError("it is not UTF-8", "", 0) from None
+        try:
+            return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        except RecursionError:
+            raise json.JSONDecodeError("it is nested too deeply", "", 0) from None
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise json.JSONDecodeError(f"key {repeated!r} appears twice in one object", "", 0)
+    return mapping
+
+
+def _no_constant(name: str) -> Never:
+    raise json.JSONDecodeError(f"{name} is not a JSON number", "", 0)
+
+
+def to_error(raised: RequestValidationError, content_type: str | None) -> TunesmithError:
+    """One sentence for what FastAPI found wrong with a request, by the path the user typed."""
+    first = raised.errors()[0]
+    where = [str(part) for part in first["loc"][1:]]
+    if first["type"] == "json_invalid":
+        return InvalidRequestError(f"The body is not valid JSON: {first['ctx']['error']}.", hint=_place(raised))
+    if first["loc"] == ("body",) and not _is_json(content_type) and first["type"] != "missing":
+        return UnsupportedMediaTypeError(
+            f"Content-Type is {content_type!r}; this route reads application/json.",
+            hint="Set the header Content-Type: application/json.",
+        )
+    if first["loc"] == ("body",):
+        what = "missing" if first["type"] == "missing" else f"a {type(first['input']).__name__}"
+        return InvalidRequestError(f"The body is {what}; it must be a JSON object.")
+    param = ".".join(part for part in where if not part.startswith("function-"))
+    return InvalidRequestError(_sentence(first, param), param=param)
+
+
+def _sentence(problem: Mapping[str, Any], param: str) -> str:
+    kind, value = problem["type"], problem.get("input")
+    if kind == "missing":
+        return f"{param} is required."
+    if kind == "extra_forbidden":
+        return f"{param} is not a field of this request."
+    if any(word in param.lower() for word in _SECRET_WORDS):
+        return f"{param} is not valid."
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    reason = message[0].lower() + message[1:].rstrip(".")
+    shown = repr(value) if len(repr(value)) <= 100 else f"{repr(value)[:100]}…"
+    return f"{param}: {reason}, got {shown}."
+
+
+def _place(raised: RequestValidationError) -> str | None:
+    position, text = raised.errors()[0]["loc"][-1], raised.body
+    if not isinstance(text, str) or not text or not isinstance(position, int):
+        return None
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    return f"The fault is at line {line}, column {column}."
+
+
+def _is_json(content_type: str | None) -> bool:
+    media_type = (content_type or "").split(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")

@@ -1,0 +1,97 @@
+"""From a training request to a spec. Pure: the dataset and the adapter it names are handed in."""
+
+from tunesmith.dialects.training_api.wire import TrainingRequest
+from tunesmith.spec.errors import UnsupportedError
+from tunesmith.spec.job import (
+    AdapterSource,
+    AdapterSpec,
+    CadenceSpec,
+    DataSource,
+    DataSpec,
+    JobSpec,
+    MethodSpec,
+    ModelSpec,
+    OptimizationSpec,
+    Submission,
+)
+
+# Fixed in the configuration that the origin writes for LLaMA-Factory; alpha is that program's twice the rank.
+_ADAPTER = AdapterSpec(rank=64, alpha=128, dropout=0, targets=("all-linear",))
+_SEED = 42
+
+
+def to_spec(request: TrainingRequest, *, train: DataSource, adapter: AdapterSource | None) -> JobSpec:
+    """The canonical description of the asked training.
+
+    Args:
+        request: as it came over the wire.
+        train: the dataset that `dataset_version` names.
+        adapter: the registered adapter that `lora_name` and `lora_version` name, if there is one.
+
+    Raises:
+        UnsupportedError: a field asks for something that is not available.
+    """
+    if request.training_type != "sft":
+        raise UnsupportedError(
+            f"training_type {request.training_type!r} is not available; available: 'sft'.", param="training_type"
+        )
+    for field in ("lora_hf_repo", "adapter_path"):
+        if getattr(request, field) is not None:
+            raise UnsupportedError(
+                f"{field} is not available in this version.",
+                param=field,
+                hint="Continue from an adapter of this server with lora_name and lora_version.",
+            )
+    return JobSpec(
+        model=ModelSpec(base=request.model_name, dtype="bfloat16"),
+        init_from=adapter,
+        data=DataSpec(
+            train=train,
+            validation=None,
+            max_length=request.cutoff_len,
+            over_long="truncate",
+            packing=False,
+            max_samples=request.max_samples,
+        ),
+        method=MethodSpec(kind="sft"),
+        adapter=_ADAPTER,
+        optimization=OptimizationSpec(
+            learning_rate=request.learning_rate,
+            schedule="cosine",
+            warmup_ratio=0.1,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            epochs=request.num_epochs,
+            max_steps=None,
+            batch_size=request.batch_size * request.gradient_accumulation_steps,
+            micro_batch_size=None,
+            seed=_SEED,
+        ),
+        cadence=CadenceSpec(eval_steps="epoch", save_steps=request.save_steps, keep_checkpoints=None),
+    )
+
+
+def to_submission(request: TrainingRequest, *, when_busy: str, adapter: AdapterSource | None) -> Submission:
+    """What travels beside the spec, with a note for each field that has no effect."""
+    notes = [
+        f"tracking_backend {request.tracking_backend!r} has no effect in this version; metrics stay with the job.",
+        f"template {request.template!r} is not applied: the chat template that comes with the model is.",
+    ]
+    if request.webhook_url is not None:
+        notes.append("webhook_url has no effect in this version; ask GET /train/{job_id} for the state.")
+    if request.lora_name is not None:
+        named = f"{request.lora_name!r}" + (f" version {request.lora_version!r}" if request.lora_version else "")
+        if adapter is None:
+            notes.append(
+                f"No adapter of this base model is registered as {named}; training starts from the base model."
+            )
+        else:
+            notes.append(f"Training continues from the adapter registered as {named}, {adapter.model}.")
+    return Submission(
+        dialect="training_api",
+        request=request.model_dump(mode="json", exclude={"webhook_url"}),
+        name=request.save_name or request.lora_name,
+        suffix=request.save_name,
+        when_busy="reject" if when_busy == "reject" else "queue",
+        notes=tuple(notes),
+    )

@@ -1,0 +1,85 @@
+"""The body of `POST /train`.
+
+Source: `api/const.py` of the origin; where its page shows no default, the code's.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AliasChoices,
+    AnyHttpUrl,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+
+def _number(value: Any) -> Any:
+    """The page shows the learning rate as a string in requests and as a number in answers."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError("must be a number, or a number written as text such as '2.0e-5'") from None
+    return value
+
+
+def _none_text(value: Any) -> Any:
+    return None if value == "None" else value
+
+
+Rate = Annotated[
+    float,
+    BeforeValidator(_number),
+    Field(gt=0, le=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}]}),
+]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class TrainingRequest(BaseModel):
+    """What to train."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+    model_name: Annotated[str, StringConstraints(min_length=1, max_length=512)] = "Qwen/Qwen2.5-1.5B-Instruct"
+    dataset_version: Name = "v1.0"
+    """Name of a registered dataset."""
+
+    template: Name = "qwen"
+    """LLaMA-Factory's name of a chat template. The model's own template is used; the job says so."""
+
+    cutoff_len: int = Field(default=2048, ge=8, le=1_048_576)
+    max_samples: int = Field(default=10_000, ge=1)
+    batch_size: int = Field(default=1, ge=1, le=1024)
+    gradient_accumulation_steps: int = Field(default=8, ge=1, le=1024)
+    training_type: str = "sft"
+    learning_rate: Rate = 2.0e-5
+    num_epochs: float = Field(default=3.0, gt=0, le=1000)
+    save_steps: int = Field(default=1000, ge=1)
+    lora_name: Annotated[Name | None, BeforeValidator(_none_text)] = "initial-sft"
+    """Registered adapter to continue from, where there is one."""
+
+    lora_version: Annotated[str | None, BeforeValidator(_none_text)] = None
+    """Version of it; none = the newest."""
+
+    lora_hf_repo: str | None = None
+    adapter_path: str | None = None
+    tracking_backend: Literal["wandb", "mlflow"] = Field(
+        default="wandb", validation_alias=AliasChoices("tracking_backend", "logging_backend")
+    )
+    save_name: Name | None = None
+    """Name to register the result under; none = `lora_name`."""
+
+    webhook_url: Annotated[AnyHttpUrl, Field(strict=False)] | None = None

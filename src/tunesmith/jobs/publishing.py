@@ -1,0 +1,98 @@
+"""What a succeeded job leaves for its user: a model under a name, and a table of its metrics."""
+
+import csv
+import io
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from tunesmith.assets.content import ContentUse
+from tunesmith.assets.files import add_model_files, add_results
+from tunesmith.storage import Storage
+from tunesmith.store import events, files, jobs, models
+from tunesmith.store.jobs import Job
+
+# The columns of OpenAI's result file.
+_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
+
+
+class Publisher:
+    """Turns an attempt's artifact into a produced model."""
+
+    def __init__(self, storage: Storage, use: ContentUse, models_folder: Path) -> None:
+        self._storage = storage
+        self._use = use
+        self._models = models_folder
+
+    def move_artifact(self, job: Job, artifact: Path) -> Path:
+        """Move the artifact to where it stays. Safe to repeat after a crash."""
+        final = self._models / job.id
+        if artifact.is_dir():
+            shutil.rmtree(final, ignore_errors=True)
+            artifact.rename(final)
+        return final
+
+    def offer(self, connection: Connection, checkpoint: Path, *, step: int, at: float) -> list[str]:
+        """Make a checkpoint's files downloadable. Returns their ids."""
+        return add_model_files(connection, self._storage, checkpoint, under=f"step-{step}", at=at)
+
+    def withdraw(self, connection: Connection, file_ids: Iterable[str], *, at: float) -> None:
+        """Take a removed checkpoint's files back."""
+        for file_id in file_ids:
+            file = files.get(connection, file_id)
+            if file is not None:
+                files.mark_deleted(connection, file_id, at)
+                self._use.release(connection, file.sha256)
+
+    def publish(self, connection: Connection, job: Job, path: Path, *, at: float) -> None:
+        """Record the model and the metrics table, inside the transaction that ends the job."""
+        base = produced_base(connection, job)
+        model_id = model_name(base, job.submission.suffix, job.id)
+        models.add(
+            connection,
+            id=model_id,
+            job_id=job.id,
+            base=base,
+            kind="adapter" if job.spec.adapter else "full",
+            path=str(path),
+            name=job.submission.name,
+            created_at=at,
+        )
+        results = add_results(connection, self._storage, metrics_table(connection, job.id), at=at)
+        jobs.change(connection, job.id, model_id=model_id, result_file_id=results)
+        events.add(
+            connection, job.id, at=at, kind="state", message=f"New fine-tuned model created: {model_id}",
+            data={"model": model_id},
+        )  # fmt: skip
+
+
+def model_name(base: str, suffix: str | None, job_id: str) -> str:
+    """OpenAI's form of a produced model's name: `ft:BASE:ORGANISATION:SUFFIX:ID`."""
+    plain = re.sub(r"[^a-z0-9-]+", "-", (suffix or "").lower()).strip("-")
+    return f"ft:{base}:local:{plain}:{job_id[:8]}"
+
+
+def produced_base(connection: Connection, job: Job) -> str:
+    """The name of the weights below: a produced adapter's own base, where the job started from one."""
+    started_from = models.get(connection, job.spec.init_from.model if job.spec.init_from else job.spec.model.base)
+    return started_from.base if started_from else job.spec.model.base
+
+
+def metrics_table(connection: Connection, job_id: str) -> bytes:
+    """One CSV line a step. Of steps that were run again after a crash, the last run counts."""
+    rows: dict[int, dict[str, float]] = {}
+    for event in events.of_job(connection, job_id):
+        if event.kind == "metrics":
+            row = rows.setdefault(event.data["step"], {"step": event.data["step"]})
+            row |= {"train_loss": event.data["loss"], "train_accuracy": event.data["token_accuracy"]}
+        elif event.kind == "evaluated":
+            row = rows.setdefault(event.data["step"], {"step": event.data["step"]})
+            row |= {"valid_loss": event.data["loss"], "valid_mean_token_accuracy": event.data["token_accuracy"]}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows[step] for step in sorted(rows))
+    return text.getvalue().encode()

@@ -1,0 +1,159 @@
+"""Follows every running attempt: reads what its worker reports, notices its death, enforces its end."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from tunesmith.assets.content import ContentUse
+from tunesmith.jobs.publishing import Publisher
+from tunesmith.jobs.recording import Recorder
+from tunesmith.jobs.scheduler import CLAIM_SECONDS
+from tunesmith.jobs.service import run_directory
+from tunesmith.rundir import RunDirectory
+from tunesmith.runners import Exit, Handle, Runner
+from tunesmith.spec.errors import WorkerLostError
+from tunesmith.spec.lifecycle import STOPPING, TERMINAL, Trigger
+from tunesmith.store import attempts, checkpoints, events, jobs
+from tunesmith.store.attempts import Attempt
+from tunesmith.store.database import Database
+
+_log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 30.0
+"""Time that a worker has to save its state when it is asked to end."""
+
+_LINGER_SECONDS = 15.0  # time to end after the last event was reported
+_RENEW_SECONDS = 5.0
+_MAX_FRUITLESS_LOSSES = 3
+_EVENTS_AT_ONCE = 500
+
+
+class Supervisor:
+    """One pass over all running attempts at a time."""
+
+    def __init__(
+        self, database: Database, runner: Runner, publisher: Publisher, use: ContentUse, runs: Path, server_id: str
+    ) -> None:
+        self._database = database
+        self._runner = runner
+        self._publisher = publisher
+        self._use = use
+        self._runs = runs
+        self._server_id = server_id
+        self._signalled: dict[tuple[str, int], float] = {}  # when each attempt was last asked to stop
+        self._settled_at: dict[tuple[str, int], float] = {}
+
+    def tick(self) -> None:
+        """Look after every attempt that has not ended."""
+        with self._database.read() as connection:
+            running = attempts.unended(connection)
+        for attempt in running:
+            self._watch(self._renew_claim(attempt))
+
+    def _renew_claim(self, attempt: Attempt) -> Attempt:
+        """Keep, or after a restart take over, the claim to drive an attempt."""
+        now = time.time()
+        renewed = attempt.claim_expires_at - CLAIM_SECONDS
+        if attempt.claimed_by == self._server_id and now - renewed < _RENEW_SECONDS:
+            return attempt
+        with self._database.write() as connection:
+            return attempts.change(
+                connection, attempt, claimed_by=self._server_id, claim_expires_at=now + CLAIM_SECONDS
+            )
+
+    def _watch(self, attempt: Attempt) -> None:
+        run = run_directory(self._runs, attempt.job_id, attempt.number)
+        handle = attempt.handle or self._recover(attempt, run)
+        # Asked before the events are read: whatever a dead worker wrote is then complete.
+        ended = self._runner.poll(handle, run) if handle else Exit()
+        attempt = self._record(attempt, run)
+        if ended is not None:
+            self._end(attempt, run, ended)
+        elif handle:
+            self._enforce(attempt, handle)
+
+    def _recover(self, attempt: Attempt, run: RunDirectory) -> Handle | None:
+        """Find a worker that was started just before the server died and could not write down its handle."""
+        handle = self._runner.find(run)
+        if handle is not None:
+            with self._database.write() as connection:
+                attempts.change(connection, attempt, handle=handle)
+        return handle
+
+    def _record(self, attempt: Attempt, run: RunDirectory) -> Attempt:
+        while True:
+            reported, offset = run.read_events(attempt.events_offset, limit=_EVENTS_AT_ONCE)
+            if not reported:
+                return attempt
+            with self._database.write() as connection:
+                recorder = Recorder(connection, self._publisher, attempt, run)
+                for event in reported:
+                    recorder.apply(event)
+                attempt = attempts.change(connection, attempt, events_offset=offset)
+
+    def _enforce(self, attempt: Attempt, handle: Handle) -> None:
+        """Ask to stop once, remove after the grace, and remove what lingers after its last event."""
+        key = (attempt.job_id, attempt.number)
+        now = time.monotonic()
+        if attempt.settled:
+            if now - self._settled_at.setdefault(key, now) > _LINGER_SECONDS:
+                self._runner.stop(handle, force=True)
+        elif attempt.stop_requested_at is not None:
+            if key not in self._signalled:
+                self._signalled[key] = now
+                self._runner.stop(handle, force=False)
+            elif now - self._signalled[key] > GRACE_SECONDS:
+                self._runner.stop(handle, force=True)
+
+    def _end(self, attempt: Attempt, run: RunDirectory, ended: Exit) -> None:
+        now = time.time()
+        with self._database.write() as connection:
+            job = jobs.get(connection, attempt.job_id)
+            assert job is not None
+            if not attempt.settled:
+                recorder = Recorder(connection, self._publisher, attempt, run)
+                if job.state in STOPPING:
+                    recorder.settle_without_word(trigger=Trigger.STOPPED, at=now)
+                else:
+                    losses = job.fruitless_losses + 1
+                    events.add(
+                        connection, job.id, at=now, kind="note", level="warn", attempt=attempt.number,
+                        message=f"The worker was lost ({_how(ended)}). Its log is kept with the job.",
+                    )  # fmt: skip
+                    jobs.change(connection, job.id, fruitless_losses=losses)
+                    if losses < _MAX_FRUITLESS_LOSSES:
+                        recorder.settle_without_word(trigger=Trigger.LOST, at=now)
+                    else:
+                        error = WorkerLostError(
+                            f"The worker was lost {losses} times without getting further ({_how(ended)}).",
+                            hint="Read the job's log; a signal 9 often means that the machine ran out of memory.",
+                        )
+                        jobs.change(connection, job.id, error=error.info.model_dump())
+                        recorder.settle_without_word(trigger=Trigger.FAIL, at=now)
+            attempts.change(connection, attempt, ended_at=now, exit=ended.model_dump())
+        self._tidy(attempt.job_id)
+
+    def _tidy(self, job_id: str) -> None:
+        """After a job has ended for good, remove what only its continuation would have needed."""
+        with self._database.write() as connection:
+            job = jobs.get(connection, job_id)
+            assert job is not None
+            if job.state not in TERMINAL:
+                return
+            offered = {checkpoint.path for checkpoint in checkpoints.offered(connection, job_id)}
+            for checkpoint in checkpoints.of_job(connection, job_id):
+                if checkpoint.path not in offered:
+                    shutil.rmtree(checkpoint.path, ignore_errors=True)
+                    checkpoints.remove(connection, job_id=job_id, path=checkpoint.path, at=time.time())
+            for source in (job.spec.data.train, job.spec.data.validation):
+                if source is not None:
+                    self._use.release(connection, source.sha256)
+
+
+def _how(ended: Exit) -> str:
+    if ended.signal is not None:
+        return f"ended by signal {ended.signal}"
+    if ended.code is not None:
+        return f"exit code {ended.code}"
+    return "nobody saw how it ended"

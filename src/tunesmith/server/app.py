@@ -1,0 +1,163 @@
+"""The HTTP application: every dialect as an application of its own, behind one dispatcher."""
+
+import logging
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import tunesmith
+from tunesmith.dialects import Services
+from tunesmith.dialects._wire import MAX_JSON_BYTES, to_error
+from tunesmith.plugins import load_plugins
+from tunesmith.spec.errors import (
+    ForbiddenError,
+    InternalError,
+    InvalidRequestError,
+    NotFoundError,
+    TooLargeError,
+    TunesmithError,
+    UnsupportedError,
+)
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(services: Services, *, start: Callable[[], None], stop: Callable[[], None]) -> ASGIApp:
+    """All dialects behind one address."""
+    dialects = load_plugins("tunesmith.dialects")
+    applications = {name: _dialect_app(name, dialect, services) for name, dialect in dialects.items()}
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        start()
+        yield
+        stop()
+
+    server = FastAPI(title="Tunesmith", version=tunesmith.__version__, lifespan=lifespan, openapi_url=None)
+
+    @server.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @server.get("/version")
+    def version() -> dict[str, str]:
+        return {"version": tunesmith.__version__}
+
+    prefixes = {prefix: applications[name] for name, dialect in dialects.items() for prefix in dialect.PREFIXES}
+    return Dispatcher(server, prefixes, fallback=applications["training_api"])
+
+
+class Dispatcher:
+    """Hands a request to the dialect that owns its path. A trailing slash makes no difference."""
+
+    def __init__(self, server: ASGIApp, prefixes: Mapping[str, ASGIApp], fallback: ASGIApp) -> None:
+        self._server = server
+        self._prefixes = sorted(prefixes.items(), key=lambda item: len(item[0]), reverse=True)
+        self._fallback = fallback
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        if scope["type"] == "lifespan":
+            await self._server(scope, receive, send)
+            return
+        path = scope["path"].rstrip("/") or "/"
+        scope = {**scope, "path": path, "raw_path": path.encode()}
+        application = self._application(path) if _is_local(scope) else _refuse_host
+        await application(scope, receive, _finishing(send))
+
+    def _application(self, path: str) -> ASGIApp:
+        if path in ("/healthz", "/version"):
+            return self._server
+        for prefix, application in self._prefixes:
+            if path == prefix or path.startswith(f"{prefix}/"):
+                return application
+        return self._fallback
+
+
+def _finishing(send: Send) -> Send:
+    """Give every answer an id, and tell the openai client not to repeat a final refusal."""
+
+    async def finish(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = f"req_{uuid.uuid4().hex}"
+            if message["status"] in (409, 429):
+                headers["x-should-retry"] = "false"
+        await send(message)
+
+    return finish
+
+
+def _is_local(scope: Scope) -> bool:
+    """Whether the request was addressed to this machine: a web page elsewhere may not reach an open server by name."""
+    host = Headers(scope=scope).get("host", "localhost")
+    return re.sub(r":\d+$", "", host) in ("localhost", "127.0.0.1", "[::1]")
+
+
+async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
+    error = ForbiddenError(
+        f"Host {Headers(scope=scope).get('host')!r} is not this server.", hint="Address it as localhost or 127.0.0.1."
+    )
+    body = {"error": error.info.model_dump(), "detail": error.info.sentence()}
+    await JSONResponse(body, status_code=403)(scope, receive, send)
+
+
+def _dialect_app(name: str, dialect: ModuleType, services: Services) -> FastAPI:
+    description = (dialect.__doc__ or "").strip()
+    app = FastAPI(
+        title=f"Tunesmith: {name}",
+        version=tunesmith.__version__,
+        description=description,
+        openapi_url=f"{dialect.PREFIXES[-1]}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(dialect.routes(services))
+    _handle_errors(app, dialect.render_error)
+    return app
+
+
+def _handle_errors(app: FastAPI, render: Callable[[TunesmithError], tuple[int, dict[str, Any]]]) -> None:
+    def answer(error: TunesmithError) -> JSONResponse:
+        status, body = render(error)
+        return JSONResponse(body, status_code=status)
+
+    @app.exception_handler(TunesmithError)
+    async def expected(_request: Request, error: TunesmithError) -> JSONResponse:
+        return answer(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(to_error(error, request.headers.get("content-type")))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        _, body = render(_of_http(request, error))
+        return JSONResponse(body, status_code=error.status_code, headers=dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        _log.error("request %s %s failed", request.method, request.url.path, exc_info=error)
+        return answer(InternalError("The server met an unexpected fault; its log has the details.", hint=None))
+
+
+def _of_http(request: Request, error: HTTPException) -> TunesmithError:
+    path = request.url.path
+    if error.status_code == 404:
+        return NotFoundError(f"No route {request.method} {path}.")
+    if error.status_code == 405:
+        return UnsupportedError(f"Method {request.method} is not allowed on {path}.")
+    if error.status_code == 413:
+        return TooLargeError(f"The body has more than {MAX_JSON_BYTES:,} bytes, the limit for JSON.")
+    return InvalidRequestError(str(error.detail))

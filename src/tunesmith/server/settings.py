@@ -1,0 +1,113 @@
+"""How a server is deployed: the only reader of the environment.
+
+Every setting can stand in the environment (`TUNESMITH_…`) or in `<home>/tunesmith.toml`; the command line wins over the
+environment, which wins over the file.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from tunesmith.spec.errors import SettingsError
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Settings(BaseSettings):
+    """All settings of a server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TUNESMITH_", extra="ignore", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+    home: Path = Path("~/.tunesmith")
+    """Folder that holds everything the server keeps: database, files, jobs, models."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Only loopback addresses are served without authentication."""
+
+    port: int = Field(default=23478, ge=0, le=65535)
+    """Port to listen on; 0 picks a free one."""
+
+    model_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders whose sub-folders may be named as base models. In the environment, separated by `:`."""
+
+    model_aliases: dict[str, Path] = {}
+    """Names of base models and the local folders that they stand for."""
+
+    runner: str = "local"
+    """Where workers run: the name of a module in `tunesmith.runners`."""
+
+    worker_python: str = sys.executable
+    """Interpreter for workers: the one of an environment that has torch, if the server's own has not."""
+
+    warm_workers: bool = True
+    """Keep a parent process with the training libraries imported, so that jobs start within a second. Needs about
+    600 MB of memory."""
+
+    max_upload_bytes: int = Field(default=8 * 1024**3, ge=1)
+    """Largest file that may be uploaded."""
+
+    @field_validator("model_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("home", "model_roots", "model_aliases", mode="after")
+    @classmethod
+    def _expand_user(cls, value: Any) -> Any:
+        if isinstance(value, Path):
+            return value.expanduser().absolute()
+        if isinstance(value, dict):
+            return {name: path.expanduser().absolute() for name, path in value.items()}
+        return tuple(path.expanduser().absolute() for path in value)
+
+    @field_validator("host")
+    @classmethod
+    def _only_loopback(cls, value: str) -> str:
+        if value not in _LOOPBACK:
+            raise ValueError(
+                f"this version has no authentication and serves loopback addresses only ({', '.join(_LOOPBACK)})"
+            )
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, environment, then the file in the home that those two name."""
+        given: Any = init_settings().get("home") or os.environ.get("TUNESMITH_HOME") or cls.model_fields["home"].default
+        file = Path(given).expanduser() / "tunesmith.toml"
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+
+def load_settings(**given: Any) -> Settings:
+    """Settings from the command line's values (those that are not none), the environment and the file.
+
+    Raises:
+        SettingsError: a value is not allowed, or the file is not TOML.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise SettingsError(f"Setting {name}: {message}, got {first['input']!r}.", param=name) from error
+    except ValueError as error:  # of the TOML reader
+        raise SettingsError(f"tunesmith.toml cannot be read: {error}.") from error

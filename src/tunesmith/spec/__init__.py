@@ -1,0 +1,1 @@
+"""The language of the system: jobs, states, events and errors. Imports nothing of ours."""

@@ -1,0 +1,179 @@
+"""Facts that a worker reports, one JSON object per line of `events.jsonl`, in the order in which they happened."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from tunesmith.spec.errors import ErrorInfo
+from tunesmith.spec.job import Frozen
+
+
+class _Event(Frozen):
+    at: datetime
+    """UTC."""
+
+
+class Started(_Event):
+    """The worker runs and has read its spec."""
+
+    kind: Literal["started"] = "started"
+    pid: int
+    host: str
+    device: str
+    """`cpu`, or a GPU's name."""
+
+
+class Prepared(_Event):
+    """The rows were rendered, tokenised, masked and packed."""
+
+    kind: Literal["prepared"] = "prepared"
+    rows: int
+    """Rows that take part in the training."""
+
+    dropped_lines: tuple[int, ...]
+    """First lines (at most 20) left out because they exceed the length limit."""
+
+    dropped: int
+    truncated_lines: tuple[int, ...]
+    """First lines (at most 20) cut to the length limit."""
+
+    truncated: int
+    sequences: int
+    """Packed sequences if the job packs, else rows."""
+
+    tokens: int
+    """Tokens of one epoch."""
+
+    trained_tokens: int
+    """Tokens of one epoch that carry loss."""
+
+    total_steps: int
+    sample: str
+    """The first row as the model sees it, trained spans between `⟦` and `⟧`; at most 2,000 characters."""
+
+
+class Checked(_Event):
+    """Answer of a `check`: at least one row can be trained."""
+
+    kind: Literal["checked"] = "checked"
+
+
+class Resumed(_Event):
+    """Training goes on from a checkpoint."""
+
+    kind: Literal["resumed"] = "resumed"
+    step: int
+
+
+class Metrics(_Event):
+    """One optimizer step."""
+
+    kind: Literal["metrics"] = "metrics"
+    step: int
+    """1-based."""
+
+    total_steps: int
+    epoch: float
+    """Passes over the data completed after this step."""
+
+    loss: float
+    """Mean negative log-likelihood in nats over the step's trained tokens."""
+
+    token_accuracy: float
+    """Share of the step's trained tokens that were the model's first choice."""
+
+    learning_rate: float
+    grad_norm: float
+    """Global L2 norm before clipping."""
+
+    tokens_total: int
+    """Tokens processed since the job began, over all attempts that count."""
+
+    tokens_per_second: float
+    memory_bytes: int
+    """Peak so far: allocated device memory on a GPU, resident memory on a CPU."""
+
+    eta_seconds: float | None
+
+
+class Evaluated(_Event):
+    """The validation rows were scored."""
+
+    kind: Literal["evaluated"] = "evaluated"
+    step: int
+    loss: float
+    token_accuracy: float
+
+
+class CheckpointSaved(_Event):
+    """A whole checkpoint lies on disk."""
+
+    kind: Literal["checkpoint_saved"] = "checkpoint_saved"
+    step: int
+    path: str
+    """Folder, relative to the attempt's run directory."""
+
+    offered: bool
+    """True for checkpoints of the requested cadence; false for those kept only to survive a crash."""
+
+
+class CheckpointRemoved(_Event):
+    """A checkpoint was deleted because newer ones replace it."""
+
+    kind: Literal["checkpoint_removed"] = "checkpoint_removed"
+    step: int
+    path: str
+
+
+class Note(_Event):
+    """Something the user should know."""
+
+    kind: Literal["note"] = "note"
+    level: Literal["info", "warn"]
+    message: str
+
+
+class Stopped(_Event):
+    """The worker obeyed a request to stop. A checkpoint holds everything done so far."""
+
+    kind: Literal["stopped"] = "stopped"
+    step: int
+
+
+class Failed(_Event):
+    """The training cannot succeed."""
+
+    kind: Literal["failed"] = "failed"
+    error: ErrorInfo
+
+
+class Succeeded(_Event):
+    """The artifact is written, was reloaded by plain libraries, and changes the model's output."""
+
+    kind: Literal["succeeded"] = "succeeded"
+    step: int
+    path: str
+    """Folder of the artifact, relative to the attempt's run directory."""
+
+    logit_change: float
+    """Largest absolute change of a logit, on a probe, between the base model and the reloaded result."""
+
+
+WorkerEvent = Annotated[
+    Started
+    | Prepared
+    | Checked
+    | Resumed
+    | Metrics
+    | Evaluated
+    | CheckpointSaved
+    | CheckpointRemoved
+    | Note
+    | Stopped
+    | Failed
+    | Succeeded,
+    Field(discriminator="kind"),
+]
+
+WORKER_EVENT: TypeAdapter[WorkerEvent] = TypeAdapter(WorkerEvent)

@@ -1,0 +1,93 @@
+"""Rows of checkpoints: whole states on disk."""
+
+import uuid
+
+from sqlalchemy import Connection, insert, select, update
+
+from tunesmith.spec.job import Frozen
+from tunesmith.store.rows import to_record
+from tunesmith.store.tables import checkpoints
+
+
+class Checkpoint(Frozen):
+    """A state from which a job can go on, and which can be used as a model."""
+
+    number: int
+    id: str
+    job_id: str
+    attempt: int
+    step: int
+    path: str
+    offered: bool
+    """Belongs to the cadence that the user asked for."""
+
+    metrics: dict[str, float]
+    files: tuple[str, ...]
+    """Ids of its files that a user can download."""
+
+    created_at: float
+
+
+def add(
+    connection: Connection,
+    *,
+    job_id: str,
+    attempt: int,
+    step: int,
+    path: str,
+    offered: bool,
+    metrics: dict[str, float],
+    files: list[str],
+    at: float,
+) -> None:
+    """Insert a checkpoint."""
+    connection.execute(
+        insert(checkpoints).values(
+            id=uuid.uuid4().hex,
+            job_id=job_id,
+            attempt=attempt,
+            step=step,
+            path=path,
+            offered=offered,
+            metrics=metrics,
+            files=files,
+            created_at=at,
+        )
+    )
+
+
+def at_path(connection: Connection, job_id: str, path: str) -> Checkpoint | None:
+    """The checkpoint in a folder."""
+    return next((each for each in of_job(connection, job_id) if each.path == path), None)
+
+
+def remove(connection: Connection, *, job_id: str, path: str, at: float) -> None:
+    """Mark a checkpoint as deleted from disk."""
+    connection.execute(
+        update(checkpoints).where(checkpoints.c.job_id == job_id, checkpoints.c.path == path).values(removed_at=at)
+    )
+
+
+def best_step(connection: Connection, job_id: str) -> int:
+    """The furthest step that a checkpoint holds, 0 without one."""
+    present = of_job(connection, job_id)
+    return max((checkpoint.step for checkpoint in present), default=0)
+
+
+def of_job(connection: Connection, job_id: str) -> list[Checkpoint]:
+    """A job's checkpoints that are still on disk, by falling step, then by falling age."""
+    query = (
+        select(checkpoints)
+        .where(checkpoints.c.job_id == job_id, checkpoints.c.removed_at.is_(None))
+        .order_by(checkpoints.c.step.desc(), checkpoints.c.number.desc())
+    )
+    return [to_record(Checkpoint, row) for row in connection.execute(query)]
+
+
+def offered(connection: Connection, job_id: str) -> list[Checkpoint]:
+    """Those that the user asked for, one a step: a later attempt's replaces an earlier one's."""
+    newest: dict[int, Checkpoint] = {}
+    for checkpoint in of_job(connection, job_id):
+        if checkpoint.offered:
+            newest.setdefault(checkpoint.step, checkpoint)
+    return list(newest.values())

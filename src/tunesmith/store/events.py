@@ -1,0 +1,87 @@
+"""Rows of events: everything that happened to a job, in order."""
+
+import uuid
+from typing import Any, Literal
+
+from sqlalchemy import Connection, insert, select
+
+from tunesmith.spec.job import Frozen
+from tunesmith.store.rows import to_record
+from tunesmith.store.tables import events
+
+
+class Event(Frozen):
+    """One fact, ready to be shown."""
+
+    number: int
+    """Order of happening, over all jobs."""
+
+    id: str
+    job_id: str
+    attempt: int | None
+    at: float
+    level: Literal["info", "warn", "error"]
+    kind: str
+    """A worker event's kind, or `state` and `note` for what the server reports."""
+
+    message: str
+    data: dict[str, Any]
+
+
+def add(
+    connection: Connection,
+    job_id: str,
+    *,
+    at: float,
+    kind: str,
+    message: str,
+    level: Literal["info", "warn", "error"] = "info",
+    attempt: int | None = None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Append an event."""
+    connection.execute(
+        insert(events).values(
+            id=uuid.uuid4().hex,
+            job_id=job_id,
+            attempt=attempt,
+            at=at,
+            level=level,
+            kind=kind,
+            message=message,
+            data=data or {},
+        )
+    )
+
+
+def of_job(
+    connection: Connection,
+    job_id: str,
+    *,
+    limit: int | None = None,
+    after: int | None = None,
+    before: int | None = None,
+    newest_first: bool = False,
+    kind: str | None = None,
+) -> list[Event]:
+    """A job's events, those with numbers above `after` and below `before`."""
+    order = events.c.number.desc() if newest_first else events.c.number
+    query = select(events).where(events.c.job_id == job_id).order_by(order).limit(limit)
+    if after is not None:
+        query = query.where(events.c.number > after)
+    if before is not None:
+        query = query.where(events.c.number < before)
+    if kind is not None:
+        query = query.where(events.c.kind == kind)
+    return [to_record(Event, row) for row in connection.execute(query)]
+
+
+def number_of(connection: Connection, job_id: str, id: str) -> int | None:
+    """The number of a job's event by its id."""
+    return connection.scalar(select(events.c.number).where(events.c.job_id == job_id, events.c.id == id))
+
+
+def latest(connection: Connection, job_id: str, kind: str) -> Event | None:
+    """A job's newest event of a kind."""
+    found = of_job(connection, job_id, limit=1, newest_first=True, kind=kind)
+    return found[0] if found else None

@@ -1,0 +1,64 @@
+"""Rows of produced models."""
+
+from typing import Any, Literal
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from tunesmith.spec.job import Frozen
+from tunesmith.store.rows import to_record
+from tunesmith.store.tables import models
+
+
+class ProducedModel(Frozen):
+    """What a succeeded job left."""
+
+    number: int
+    id: str
+    """The name that a user asks for it by."""
+
+    job_id: str
+    base: str
+    kind: Literal["adapter", "full"]
+    path: str
+    name: str | None
+    """The user's own name; several versions may share it."""
+
+    version: int | None
+    """Counts up from 1 for each name."""
+
+    created_at: float
+
+
+def add(connection: Connection, *, name: str | None, **values: Any) -> None:
+    """Insert a produced model, as the next version of its name if it has one."""
+    version = None
+    if name is not None:
+        newest = connection.scalar(select(func.max(models.c.version)).where(models.c.name == name))
+        version = (newest or 0) + 1
+    connection.execute(insert(models).values(name=name, version=version, **values))
+
+
+def get(connection: Connection, id: str) -> ProducedModel | None:
+    """One model that was not deleted."""
+    row = connection.execute(select(models).where(models.c.id == id, models.c.deleted_at.is_(None))).one_or_none()
+    return to_record(ProducedModel, row) if row else None
+
+
+def by_name(connection: Connection, name: str, version: int | None) -> ProducedModel | None:
+    """The given version of a name, or its newest."""
+    query = select(models).where(models.c.name == name, models.c.deleted_at.is_(None))
+    if version is not None:
+        query = query.where(models.c.version == version)
+    row = connection.execute(query.order_by(models.c.version.desc()).limit(1)).one_or_none()
+    return to_record(ProducedModel, row) if row else None
+
+
+def newest_first(connection: Connection) -> list[ProducedModel]:
+    """All models that were not deleted."""
+    query = select(models).where(models.c.deleted_at.is_(None)).order_by(models.c.number.desc())
+    return [to_record(ProducedModel, row) for row in connection.execute(query)]
+
+
+def mark_deleted(connection: Connection, id: str, at: float) -> None:
+    """Hide a model from everybody."""
+    connection.execute(update(models).where(models.c.id == id).values(deleted_at=at))

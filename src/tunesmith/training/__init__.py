@@ -1,0 +1,1 @@
+"""The training engine. Only here and in `worker.py` is torch imported."""

@@ -1,0 +1,299 @@
+"""Which characters of a rendered conversation the assistant wrote, for any chat template.
+
+The whole conversation is rendered once, as the model would see it. Where each trained turn starts and ends in that
+text is found by comparing it with renders of the conversation's beginnings. Some templates render a turn differently
+once others follow it (they strip its reasoning, say). For those, the assistant's words are replaced by markers, and the
+text between the markers shows what the template writes around them.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.data.formats import Conversation, Message
+from tunesmith.spec.errors import ChatTemplateError
+
+_END_OF_REASONING = re.compile(r"^.*</think>\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as text."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    """Half-open character ranges that carry loss, ascending and apart from each other."""
+
+    reasoning_left_out: bool
+    """Whether the template dropped reasoning that a trained turn contains."""
+
+    open_ended: bool
+    """Whether a trained turn ends with nothing but white space behind its words."""
+
+
+class _UnstableError(Exception):
+    """The template renders the beginning of a conversation differently from the whole."""
+
+
+class ChatRenderer:
+    """Renders conversations with one tokenizer's chat template.
+
+    Raises:
+        ChatTemplateError: on construction, if the tokenizer has no template.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        template = tokenizer.chat_template
+        if isinstance(template, dict):
+            template = template.get("default")
+        if not template:
+            raise ChatTemplateError(
+                "The model has no chat template, so rows with `messages` cannot be rendered.",
+                hint="Use an instruction-tuned model, or rows with `prompt` and `completion`.",
+            )
+        self._tokenizer = tokenizer
+        self._knows_developer = "developer" in template
+        self._knows_function = "'function'" in template or '"function"' in template
+        specials = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        specials.update(tokenizer.all_special_tokens)
+        self._specials = tuple(sorted(specials, key=len, reverse=True))
+
+    def render(self, conversation: Conversation) -> Rendered:
+        """The conversation's text and its trained spans.
+
+        Raises:
+            ChatTemplateError: the template fails, or it cannot be seen which characters the assistant wrote.
+        """
+        turns = [self._turn(message) for message in conversation.messages]
+        trained = [index for index, message in enumerate(conversation.messages) if message.trained]
+        view = _View(self, conversation, turns)
+        try:
+            spans = [view.span_by_prefix(index) for index in trained]
+        except _UnstableError:
+            spans = view.spans_by_markers(trained)
+        _check(view, trained, spans)
+        return Rendered(
+            view.text,
+            tuple(spans),
+            reasoning_left_out=any(
+                view.lacks_reasoning(index, span) for index, span in zip(trained, spans, strict=True)
+            ),
+            open_ended=any(view.is_open_ended(index, span) for index, span in zip(trained, spans, strict=True)),
+        )
+
+    def apply(self, turns: Sequence[dict[str, Any]], conversation: Conversation, *, prompt: bool) -> str:
+        """Render turns; `prompt` adds the beginning of an assistant's answer.
+
+        Raises:
+            ChatTemplateError: the template refuses the turns.
+        """
+        try:
+            rendered: str = self._tokenizer.apply_chat_template(
+                turns,
+                tools=list(conversation.tools) if conversation.tools else None,
+                tokenize=False,
+                add_generation_prompt=prompt,
+            )
+        except Exception as error:  # noqa: BLE001 - a template is a program: it can raise anything
+            raise ChatTemplateError(
+                f"Line {conversation.line}: the model's chat template refuses it: {error}"
+            ) from error
+        return rendered
+
+    def end_of_turn(self, text: str, start: int, content_end: int, end: int) -> int:
+        """Where training ends in a turn that spans `start` to `end`: behind its end-of-turn mark.
+
+        White space behind the mark is the template's, not the model's. Where white space is all that ends a turn, it
+        is the mark.
+        """
+        stripped = len(text[start:end].rstrip()) + start
+        return stripped if text.endswith(self._specials, start, stripped) or stripped > content_end else end
+
+    def first_special(self, text: str, start: int, end: int) -> int | None:
+        """Position behind the first special token in a range, if there is one."""
+        found = [at + len(token) for token in self._specials if (at := text.find(token, start, end)) >= 0]
+        return min(found, default=None)
+
+    def _turn(self, message: Message) -> dict[str, Any]:
+        role = message.role
+        if role == "developer" and not self._knows_developer:
+            role = "system"
+        if role == "function" and not self._knows_function:
+            role = "tool"
+        turn = {"role": role, "content": message.content if message.content is not None else "", **message.fields}
+        if "tool_calls" in turn:
+            turn["tool_calls"] = [_with_decoded_arguments(call) for call in turn["tool_calls"]]
+        return turn
+
+
+class _View:
+    """One conversation beside its whole render."""
+
+    def __init__(self, renderer: ChatRenderer, conversation: Conversation, turns: list[dict[str, Any]]) -> None:
+        self.renderer = renderer
+        self.conversation = conversation
+        self.turns = turns
+        self.text = renderer.apply(turns, conversation, prompt=False)
+        self._headers: dict[int, str] = {}
+
+    def span_by_prefix(self, index: int) -> tuple[int, int]:
+        """A turn's trained span, if the template renders the turns before it, and it, as in the whole."""
+        header = self.header(index)
+        prompt = self.prefix(index, prompt=True)
+        last = index + 1 == len(self.turns)
+        upto = self.text if last else self.prefix(index + 1, prompt=False)
+        if not header or not self.text.startswith(prompt) or not self.text.startswith(upto):
+            raise _UnstableError
+        answer = self.answer(index)
+        at = self.text.rfind(answer, len(prompt), len(upto)) if answer else len(prompt)
+        if at < 0:
+            raise _UnstableError
+        content_end = at + len(answer)
+        return len(prompt), self.renderer.end_of_turn(self.text, len(prompt), content_end, len(upto))
+
+    def prefix(self, count: int, *, prompt: bool) -> str:
+        """Render of the first turns. Templates that refuse a beginning cannot be compared with it."""
+        if count == 0:
+            raise _UnstableError
+        try:
+            return self.renderer.apply(self.turns[:count], self.conversation, prompt=prompt)
+        except ChatTemplateError as error:
+            raise _UnstableError from error
+
+    def header(self, index: int) -> str:
+        """What the template writes to begin an assistant's turn after the first `index` turns."""
+        if index not in self._headers:
+            bare, prompted = self.prefix(index, prompt=False), self.prefix(index, prompt=True)
+            if not prompted.startswith(bare):
+                raise _UnstableError
+            self._headers[index] = prompted[len(bare) :]
+        return self._headers[index]
+
+    def lacks_reasoning(self, index: int, span: tuple[int, int]) -> bool:
+        """Whether the template left out reasoning within the turn's words."""
+        reasoning = _END_OF_REASONING.match(self.turns[index]["content"])
+        if reasoning is None:
+            return False
+        words = reasoning.group().partition("</think>")[0].strip().removeprefix("<think>").strip()
+        return words not in self.text[slice(*span)]
+
+    def is_open_ended(self, index: int, span: tuple[int, int]) -> bool:
+        """Whether no mark ends the turn."""
+        answer = self.answer(index)
+        return bool(answer) and self.text[slice(*span)].rstrip().endswith(answer)
+
+    def answer(self, index: int) -> str:
+        """The turn's words without surrounding white space and without reasoning, which templates treat apart."""
+        return _END_OF_REASONING.sub("", self.turns[index]["content"]).strip()
+
+    def spans_by_markers(self, trained: Sequence[int]) -> list[tuple[int, int]]:
+        """Trained spans, found by replacing each assistant's words by a marker.
+
+        Raises:
+            ChatTemplateError: the text around the markers does not occur in the whole render.
+        """
+        marked = [index for index, turn in enumerate(self.turns) if turn["role"] == "assistant" and self.answer(index)]
+        answers = self._locate(marked)
+        spans = []
+        for index in trained:
+            floor = max((end for other, (_, end) in answers.items() if other < index), default=0)
+            ceiling = min((start for other, (start, _) in answers.items() if other > index), default=len(self.text))
+            if index in answers:
+                start, end = answers[index]
+                begin = self._behind_header(index, floor, start)
+                spans.append((begin if begin is not None else start, self._end_after(end, ceiling)))
+            else:
+                begin = self._behind_header(index, floor, ceiling)
+                if begin is None:
+                    raise self.fault(index, "where the turn begins cannot be seen")
+                spans.append((begin, self._end_after(begin, ceiling)))
+        return spans
+
+    def _end_after(self, end: int, ceiling: int) -> int:
+        """Behind the first special token after an answer, else behind the white space that follows it."""
+        behind = self.renderer.first_special(self.text, end, ceiling)
+        if behind is not None:
+            return behind
+        rest = self.text[end:ceiling]
+        return end + len(rest) - len(rest.lstrip())
+
+    def _behind_header(self, index: int, floor: int, ceiling: int) -> int | None:
+        try:
+            header = self.header(index)
+        except _UnstableError:
+            return None
+        at = self.text.rfind(header, floor, ceiling) if header else -1
+        return at + len(header) if at >= 0 else None
+
+    def _locate(self, marked: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Where each marked turn's answer stands in the whole render."""
+        markers = {index: f"\u2039turn {index} of {self.conversation.line}\u203a" for index in marked}
+        turns = list(self.turns)
+        for index, marker in markers.items():
+            content = turns[index]["content"]
+            reasoning = _END_OF_REASONING.match(content)
+            turns[index] = turns[index] | {"content": (reasoning.group() if reasoning else "") + marker}
+        rest = self.renderer.apply(turns, self.conversation, prompt=False)
+        position = 0
+        found: dict[int, tuple[int, int]] = {}
+        for index, marker in markers.items():
+            between, marker_seen, rest = rest.partition(marker)
+            answer = self.answer(index)
+            if not marker_seen:
+                raise self.fault(index, "the template leaves the turn's text out")
+            if not self.text.startswith(between.rstrip(), position):
+                raise self.fault(index, "the text before the turn depends on what the turn says")
+            start = self.text.find(answer, position + len(between.rstrip()))
+            if start < 0 or self.text[position + len(between.rstrip()) : start].strip():
+                raise self.fault(index, "the template changes the turn's text")
+            found[index] = (start, start + len(answer))
+            position = start + len(answer)
+            rest = self._realign(rest, position)
+        if self.text[position:] != rest:
+            raise self.fault(marked[-1] if marked else 0, "the text behind the turn depends on what the turn says")
+        return found
+
+    def _realign(self, rest: str, position: int) -> str:
+        """Put back the white space that ends an answer and that its marker lacks."""
+        tail = self.text[position:]
+        missing = tail[: len(tail) - len(tail.lstrip())]
+        kept = rest[: len(rest) - len(rest.lstrip())]
+        return missing.removesuffix(kept) + rest if missing.endswith(kept) else rest
+
+    def fault(self, index: int, reason: str) -> ChatTemplateError:
+        """What is wrong with one turn."""
+        return ChatTemplateError(
+            f"Line {self.conversation.line}, messages[{index}]: {reason}, so it cannot be seen which tokens the "
+            "assistant wrote."
+        )
+
+
+def _check(view: _View, trained: Sequence[int], spans: Sequence[tuple[int, int]]) -> None:
+    """Refuse spans that overlap, or lack what the assistant says or calls."""
+    floor = 0
+    for index, (start, end) in zip(trained, spans, strict=True):
+        if start < floor or end <= start:
+            raise view.fault(index, "its trained text is empty or overlaps another turn")
+        floor = end
+        text = view.text[start:end]
+        if view.answer(index) not in text:
+            raise view.fault(index, "the chat template does not show what it says")
+        for call in view.turns[index].get("tool_calls", ()):
+            name = call.get("function", call).get("name", "")
+            if name not in text:
+                raise view.fault(index, f"the chat template does not show the call of {name!r}")
+
+
+def _with_decoded_arguments(call: Any) -> Any:
+    """Arguments as an object: most templates write them as JSON themselves."""
+    function = call.get("function") if isinstance(call, dict) else None
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    if not isinstance(arguments, str):
+        return call
+    try:
+        decoded = json.loads(arguments)
+    except ValueError:
+        return call
+    return call | {"function": function | {"arguments": decoded}} if isinstance(decoded, dict) else call

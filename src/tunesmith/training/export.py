@@ -1,0 +1,184 @@
+"""Finished weights: written, then loaded again by plain libraries and compared."""
+
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from tunesmith.spec.errors import ArtifactError, DiskFullError
+from tunesmith.spec.job import JobSpec
+from tunesmith.training.batching import TextBatch
+from tunesmith.training.language_model import LanguageModel
+
+_LIBRARIES = ("torch", "transformers", "peft", "tunesmith")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What README.md of an artifact says."""
+
+    base: Path
+    job_id: str
+    spec: JobSpec
+
+
+def save_model(model: Any, folder: Path, dtype: torch.dtype | None) -> None:
+    """Write all weights as transformers does, converted to `dtype` if one is given."""
+    state = None if dtype is None else {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    implementation = model.config._attn_implementation
+    try:
+        model.save_pretrained(folder, state_dict=state)
+    except SafetensorError as error:
+        if "os error 28" in str(error) or "No space left" in str(error):
+            raise DiskFullError(
+                "No room is left to write the model.", hint="Free space, then resume the job."
+            ) from error
+        raise
+    assert model.config._attn_implementation == implementation
+    if dtype is not None:
+        path = folder / "config.json"
+        config = json.loads(path.read_text()) | {"dtype": str(dtype).removeprefix("torch.")}
+        path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def load_model_weights(model: Any, folder: Path) -> None:
+    """Take all weights from a folder that `save_model` wrote, exactly."""
+    loaded = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
+    model.load_state_dict(loaded.state_dict())
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write the tokenizer with its chat template."""
+    tokenizer.save_pretrained(folder)
+
+
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Write README.md."""
+    versions = "\n".join(f"- {name} {importlib.metadata.version(name)}" for name in _LIBRARIES if _installed(name))
+    kind = "adapter" if card.spec.adapter is not None or card.spec.init_from is not None else "model"
+    folder.joinpath("README.md").write_text(
+        _CARD.format(
+            kind=kind,
+            base_name=card.spec.model.base,
+            job_id=card.job_id,
+            load=(_LOAD_ADAPTER if kind == "adapter" else _LOAD_MODEL).format(base=card.base),
+            recipe=card.spec.model_dump_json(indent=2),
+            versions=versions,
+        )
+    )
+
+
+def require_finite(folder: Path) -> None:
+    """Refuse weights that are missing, or that hold NaN or infinity."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ArtifactError("The artifact holds no weights.")
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - the reader is no mapping
+                if not torch.isfinite(tensors.get_tensor(name)).all():
+                    raise ArtifactError(f"The artifact's weight {name!r} is not finite.")
+
+
+@torch.no_grad()
+def verify_adapter(adapted: PeftModel, language_model: LanguageModel, probe: TextBatch, folder: Path) -> float:
+    """Attach the written adapter to the base by PEFT. Returns the largest change of a logit."""
+    adapted.eval()
+    trained = language_model.logits(probe).float()
+    with adapted.disable_adapter():
+        base = language_model.logits(probe).float()
+    name = "artifact"
+    try:
+        adapted.load_adapter(folder, adapter_name=name, torch_device=str(language_model.device), local_files_only=True)
+        adapted.set_adapter(name)
+        loaded = language_model.logits(probe).float()
+    except Exception as error:
+        raise ArtifactError(f"The written adapter does not load: {error}") from error
+    finally:
+        adapted.set_adapter("default")
+    adapted.delete_adapter(name)
+    return _compare(base, trained, loaded, language_model.dtype)
+
+
+@torch.no_grad()
+def verify_model(language_model: LanguageModel, probe: TextBatch, folder: Path, base: Tensor) -> float:
+    """Load the written model by transformers. Returns the largest change of a logit."""
+    language_model.core.eval()
+    trained = language_model.logits(probe).float()
+    device = language_model.device
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
+        loaded = model.to(device).eval()(input_ids=probe.ids, use_cache=False).logits.flatten(0, 1).float()
+    except Exception as error:
+        raise ArtifactError(f"The written model does not load: {error}") from error
+    return _compare(base, trained, loaded, language_model.dtype)
+
+
+def _compare(base: Tensor, trained: Tensor, loaded: Tensor, dtype: torch.dtype) -> float:
+    tolerance = 1e-3 if dtype == torch.float32 else 1e-1
+    off = (loaded - trained).abs().max().item()
+    if not off <= tolerance * max(1.0, trained.abs().max().item()):
+        raise ArtifactError(
+            f"The reloaded weights answer differently from the trained ones: a logit differs by {off:.3g}."
+        )
+    change = (loaded - base).abs().max().item()
+    if not change > 0:
+        raise ArtifactError(
+            "Training changed nothing: the reloaded result gives exactly the base model's logits.",
+            hint="Raise the learning rate or the number of steps.",
+        )
+    return change
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+_CARD = """\
+# Fine-tuned {kind} of {base_name}
+
+Made by Tunesmith, job `{job_id}`.
+
+## Use
+
+```python
+{load}
+```
+
+## Recipe
+
+```json
+{recipe}
+```
+
+## Made with
+
+{versions}
+"""
+
+_LOAD_ADAPTER = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained("{base}")
+model = PeftModel.from_pretrained(base, ".")
+tokenizer = AutoTokenizer.from_pretrained(".")"""
+
+_LOAD_MODEL = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")
+tokenizer = AutoTokenizer.from_pretrained(".")"""

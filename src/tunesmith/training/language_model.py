@@ -1,0 +1,175 @@
+"""How one causal language model is run: which layout keeps rows apart, and where its logits come from.
+
+Both are settled once per job by short probes. A model that cannot be run the fast way is run a slower, right one.
+"""
+
+import inspect
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tunesmith.spec.errors import ModelLoadError
+from tunesmith.training import attention
+from tunesmith.training.batching import TextBatch, concatenate, pad
+from tunesmith.training.losses import Sums, loss_from_hidden, loss_from_logits
+from tunesmith.training.text import TokenRow
+
+Layout = Literal["concatenated", "padded", "single"]
+
+_PROBE_LENGTHS = (12, 7)
+
+
+class LanguageModel:
+    """A causal language model, with or without an adapter inside it."""
+
+    def __init__(self, core: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self.core = core
+        self.device = device
+        self.dtype = dtype
+        self.layout: Layout = "single"
+        self.slow_reason: str | None = None
+        """Why rows are not concatenated."""
+
+        self._takes_positions = "position_ids" in inspect.signature(core.forward).parameters
+        self._head_only = False
+
+    def settle(self) -> None:
+        """Find out how the model is run. Leaves it in evaluation mode.
+
+        Raises:
+            ModelLoadError: it does not run at all.
+        """
+        self.core.eval()
+        with torch.no_grad():
+            first, second, other = self._probe_rows()
+            alone = self._reference([first, second])
+            if not self._settle_concatenated(first, second, other, alone):
+                self.layout = "padded" if self._agrees([first, second], alone, "padded") else "single"
+            self._head_only = self._head_gives_logits([first, second] if self.layout != "single" else [first])
+
+    def batch(self, rows: Sequence[TokenRow]) -> TextBatch:
+        """Rows as tensors in the model's layout."""
+        return concatenate(rows, self.device) if self.layout == "concatenated" else pad(rows, self.device)
+
+    def sums(self, batch: TextBatch) -> Sums:
+        """Loss and hits over a batch's trained tokens."""
+        if self._head_only:
+            hidden = self._hidden(batch)[batch.predictors]
+            return loss_from_hidden(hidden, self.core.get_output_embeddings(), batch.targets, self.dtype)
+        return loss_from_logits(self.logits(batch)[batch.predictors], batch.targets)
+
+    def logits(self, batch: TextBatch) -> Tensor:
+        """Logits of every position, [B x T, V]."""
+        with self._arithmetic(), self._within(batch):
+            logits: Tensor = self.core(**self._inputs(batch)).logits
+        return logits.flatten(0, 1)
+
+    def _hidden(self, batch: TextBatch) -> Tensor:
+        with self._arithmetic(), self._within(batch):
+            hidden: Tensor = self.core.base_model(**self._inputs(batch))[0]
+        return hidden.flatten(0, 1)
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def _within(self, batch: TextBatch) -> AbstractContextManager[Any]:
+        return attention.attending_within(batch.lengths, self.device) if batch.padding is None else nullcontext()
+
+    def _inputs(self, batch: TextBatch) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
+        if batch.padding is not None:
+            inputs["attention_mask"] = batch.padding
+        if self._takes_positions:
+            inputs["position_ids"] = batch.positions
+        return inputs
+
+    def _probe_rows(self) -> tuple[TokenRow, TokenRow, TokenRow]:
+        vocabulary = self.core.get_input_embeddings().weight.shape[0]
+        rows = []
+        for index, length in enumerate((*_PROBE_LENGTHS, _PROBE_LENGTHS[0])):
+            ids = (np.arange(length) * 7919 + 101 * index + 3) % vocabulary
+            rows.append(TokenRow(0, ids.astype(np.int32), np.arange(length) > 0))
+        return rows[0], rows[1], rows[2]
+
+    def _reference(self, rows: Sequence[TokenRow]) -> list[Tensor]:
+        try:
+            return [self.logits(pad([row], self.device)) for row in rows]
+        except ValueError:
+            self.core.set_attn_implementation("eager")
+        try:
+            return [self.logits(pad([row], self.device)) for row in rows]
+        except Exception as error:
+            raise ModelLoadError(f"The base model does not run: {error}") from error
+
+    def _settle_concatenated(self, first: TokenRow, second: TokenRow, other: TokenRow, alone: list[Tensor]) -> bool:
+        before = self.core.config._attn_implementation
+        try:
+            attention.register()
+            self.core.set_attn_implementation(attention.NAME)
+            self.slow_reason = self._concatenation_fault(first, second, other, alone)
+        except Exception as error:  # noqa: BLE001 - a model may fail in any way on a layout it was not made for
+            self.slow_reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if self.slow_reason is None:
+            self.layout = "concatenated"
+            return True
+        self.core.set_attn_implementation(before)
+        return False
+
+    def _concatenation_fault(
+        self, first: TokenRow, second: TokenRow, other: TokenRow, alone: list[Tensor]
+    ) -> str | None:
+        config = self.core.config.get_text_config()
+        if not self._takes_positions:
+            return "it takes no position ids"
+        if getattr(config, "attention_chunk_size", None):
+            return "its attention is limited to chunks"
+        batch = concatenate([first, second], self.device)
+        with self._arithmetic(), attention.attending_within(batch.lengths, self.device) as segments:
+            together = self.core(**self._inputs(batch)).logits.flatten(0, 1)
+        if _expects_window(config) and not segments.windows_seen:
+            return "its sliding window is not handed to the attention function"
+        if self._apart(together, torch.cat(alone)):
+            return "its attention function gives other results"
+        size = len(first.ids)
+        changed_before = self.logits(concatenate([other, second], self.device))[size:]
+        if self._apart(changed_before, together[size:]):
+            return "a row sees the row before it"
+        return None
+
+    def _agrees(self, rows: Sequence[TokenRow], alone: list[Tensor], layout: Layout) -> bool:
+        assert layout == "padded"
+        batch = pad(rows, self.device)
+        assert batch.padding is not None
+        together = self.logits(batch)[batch.padding.flatten().bool()]
+        return not self._apart(together, torch.cat(alone))
+
+    def _apart(self, one: Tensor, two: Tensor) -> bool:
+        """Whether two sets of logits differ by more than rounding."""
+        tolerance = 1e-4 if self.dtype == torch.float32 else 3e-2
+        scale = two.float().abs().max().clamp(min=1e-3)
+        return not bool((one.float() - two.float()).abs().max() <= tolerance * scale)
+
+    def _head_gives_logits(self, rows: Sequence[TokenRow]) -> bool:
+        head = self.core.get_output_embeddings()
+        if type(head) is not torch.nn.Linear or self.core.base_model is self.core:
+            return False
+        batch = self.batch(rows)
+        try:
+            with self._arithmetic():
+                logits = head(self._hidden(batch))
+        except Exception:  # noqa: BLE001 - a body that cannot be run by itself is no fault: the whole model can
+            return False
+        return not self._apart(logits, self.logits(batch))
+
+
+def _expects_window(config: Any) -> bool:
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return "sliding_attention" in kinds
+    return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)

@@ -1,0 +1,118 @@
+"""Loading a base model: from safetensors only, without remote code, complete or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from tunesmith.spec.errors import ModelLoadError, OutOfMemoryError
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The model's tokenizer, with its chat template.
+
+    Raises:
+        ModelLoadError: it is missing or broken.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        raise ModelLoadError(f"The model's tokenizer cannot be loaded: {_first_line(error)}") from error
+
+
+def load_config(folder: Path) -> Any:
+    """The model's configuration.
+
+    Raises:
+        ModelLoadError: it is missing, broken, of an unknown architecture, or of one that does not write text.
+    """
+    try:
+        raw = json.loads((folder / "config.json").read_text())
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except FileNotFoundError as error:
+        raise ModelLoadError("The base model has no config.json.") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelLoadError(f"The base model's config.json cannot be used: {_first_line(error)}") from error
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        own_code = " It names code of its own (`auto_map`), which is never run." if "auto_map" in raw else ""
+        raise ModelLoadError(
+            f"The architecture {config.model_type!r} is not a causal language model known here.{own_code}"
+        )
+    return config
+
+
+def context_length(config: Any) -> int | None:
+    """The longest sequence that the model was made for, if it has such a limit."""
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return length if isinstance(length, int) and length > 0 else None
+
+
+def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    """The model in one number format, in evaluation mode.
+
+    Raises:
+        ModelLoadError: weights are missing, broken, incomplete or not in safetensors.
+        OutOfMemoryError: the device cannot hold them.
+    """
+    _require_safetensors(folder)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            trust_remote_code=False,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise ModelLoadError(f"The base model's weights cannot be loaded: {_first_line(error)}") from error
+    missing = sorted(report["missing_keys"]) + [str(key) for key in report["mismatched_keys"]]
+    if missing:
+        raise ModelLoadError(
+            f"The base model's weights are incomplete: {len(missing)} missing, the first is {missing[0]!r}."
+        )
+    try:
+        return model.to(device).eval()
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"The base model does not fit into the device's memory: {_first_line(error)}",
+            hint="Use a smaller base model, or bfloat16.",
+        ) from error
+
+
+def pick_device() -> torch.device:
+    """The first visible GPU, else the processor."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _require_safetensors(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        absent = [name for name in files if not (folder / name).is_file()]
+        if absent:
+            raise ModelLoadError(
+                f"The base model lacks {len(absent)} of {len(files)} weight files, the first is {absent[0]!r}."
+            )
+        return
+    if (folder / "model.safetensors").is_file():
+        return
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        raise ModelLoadError(
+            "The base model's weights are pickled (.bin), which is never loaded: unpickling runs code.",
+            hint="Convert them to safetensors.",
+        )
+    raise ModelLoadError("The base model has no weights: model.safetensors is missing.")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

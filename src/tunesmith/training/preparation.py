@@ -1,0 +1,127 @@
+"""The rows of a job, tokenised and held to the length limit. What is left out is counted, never silent."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from tunesmith.data.rows import read_examples
+from tunesmith.spec.errors import NothingToTrainError, RowTooLongError
+from tunesmith.training.text import Encoder, TokenRow
+
+_LINES_SHOWN = 20
+_BATCH = 256
+
+
+@dataclass
+class Tally:
+    """Rows of one kind: how many, and the first lines."""
+
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+
+    def add(self, line: int) -> None:
+        """Count one row."""
+        self.count += 1
+        if len(self.lines) < _LINES_SHOWN:
+            self.lines.append(line)
+
+
+class Preparation:
+    """Reads one file's rows under the job's length policy."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        max_length: int,
+        over_long: Literal["drop", "truncate", "refuse"],
+        poll: Callable[[], None],
+    ) -> None:
+        self.encoder = Encoder(tokenizer)
+        self.max_length = max_length
+        self.dropped = Tally()
+        self.truncated = Tally()
+        self.untrainable = Tally()
+        """Rows within the limit of which no token carries loss."""
+
+        self._over_long = over_long
+        self._poll = poll
+
+    def read(self, path: Path, max_rows: int | None) -> list[TokenRow]:
+        """All rows that take part.
+
+        Raises:
+            DatasetError: the file or a row cannot be used.
+            NothingToTrainError: no row takes part.
+        """
+        rows = list(self._rows(path, max_rows, _BATCH))
+        if not rows:
+            raise self._nothing()
+        return rows
+
+    def require_one(self, path: Path, max_rows: int | None) -> None:
+        """Look for one row that takes part, and stop there.
+
+        Raises:
+            DatasetError: the file or a row before it cannot be used.
+            NothingToTrainError: there is none.
+        """
+        if next(self._rows(path, max_rows, 1), None) is None:
+            raise self._nothing()
+
+    def notes(self) -> list[str]:
+        """What the user should know and the counts of `Prepared` do not say."""
+        notes = []
+        if self.untrainable.count:
+            notes.append(
+                f"{self.untrainable.count} rows take no part: none of their tokens carries loss. "
+                f"First lines: {', '.join(map(str, self.untrainable.lines))}."
+            )
+        if self.encoder.reasoning_left_out:
+            notes.append(
+                f"In {self.encoder.reasoning_left_out} rows the model's chat template leaves out reasoning of the "
+                "assistant, so it is not trained."
+            )
+        if self.encoder.open_ended:
+            notes.append(
+                f"In {self.encoder.open_ended} rows the chat template ends the assistant's turn with no mark, so the "
+                "model does not learn there when to stop."
+            )
+        return notes
+
+    def _rows(self, path: Path, max_rows: int | None, batch: int) -> Iterator[TokenRow]:
+        examples = islice(read_examples(path), max_rows)
+        while group := list(islice(examples, batch)):
+            self._poll()
+            for row in self.encoder.encode(group):
+                kept = self._fit(row)
+                if kept is not None:
+                    yield kept
+
+    def _fit(self, row: TokenRow) -> TokenRow | None:
+        length = len(row.ids)
+        if length > self.max_length:
+            if self._over_long == "refuse":
+                raise RowTooLongError(
+                    f"Line {row.line}: sequence length is too long: {length} > {self.max_length}",
+                    hint="Shorten the row, raise `max_length`, or let over-long rows be dropped or truncated.",
+                )
+            if self._over_long == "drop":
+                self.dropped.add(row.line)
+                return None
+            row = row.truncated(self.max_length)
+        if not row.trained.any():
+            self.untrainable.add(row.line)
+            return None
+        if length > self.max_length:
+            self.truncated.add(row.line)
+        return row
+
+    def _nothing(self) -> NothingToTrainError:
+        return NothingToTrainError(
+            f"No row can be trained: {self.dropped.count} are longer than {self.max_length} tokens, and "
+            f"{self.untrainable.count} hold no token that carries loss.",
+            hint="Raise `max_length` or shorten the rows." if self.dropped.count else None,
+        )

@@ -1,0 +1,63 @@
+"""The worker's voice: facts with their time, and what can only be measured from the outside."""
+
+import os
+import resource
+import socket
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from tunesmith.rundir import EventWriter
+from tunesmith.spec import events
+
+
+class Reporter:
+    """Writes events."""
+
+    def __init__(self, writer: EventWriter) -> None:
+        self._writer = writer
+
+    def started(self, device: str) -> None:
+        """The worker runs."""
+        self._write(events.Started, pid=os.getpid(), host=socket.gethostname(), device=device)
+
+    def note(self, message: str, *, warn: bool = True) -> None:
+        """Something the user should know."""
+        self._write(events.Note, level="warn" if warn else "info", message=message)
+
+    def write(self, kind: type[Any], **facts: Any) -> None:
+        """Any other event, by its class."""
+        self._write(kind, **facts)
+
+    def _write(self, kind: type[Any], **facts: Any) -> None:
+        self._writer.write(kind(at=datetime.now(UTC), **facts))
+
+
+class Pace:
+    """Speed and outlook of a run of steps."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self._steps = 0
+
+    def step(self, tokens: int, steps_left: int) -> tuple[float, float | None]:
+        """Count a step. Returns its tokens per second, and the seconds that the rest will take."""
+        now = time.monotonic()
+        speed = tokens / max(now - self._last, 1e-9)
+        self._last = now
+        self._steps += 1
+        return speed, (now - self._start) / self._steps * steps_left
+
+    def exclude(self, seconds: float) -> None:
+        """Leave out time spent on evaluating and saving."""
+        self._start += seconds
+        self._last += seconds
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: allocated on a GPU, resident on a processor."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,32 @@
+"""The request to stop, which arrives as a signal and is obeyed where it does no harm."""
+
+import signal
+from types import FrameType
+
+
+class StopRequested(BaseException):  # noqa: N818 - it is no error, and no handler of errors may swallow it
+    """Unwinds work that may be left unfinished."""
+
+
+class StopFlag:
+    """Set once, by a signal."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def listen(self) -> None:
+        """Set the flag on SIGTERM and SIGINT. Call from the main thread."""
+        signal.signal(signal.SIGTERM, self._set)
+        signal.signal(signal.SIGINT, self._set)
+
+    def poll(self) -> None:
+        """Leave work that can be left.
+
+        Raises:
+            StopRequested: the flag is set.
+        """
+        if self.is_set:
+            raise StopRequested
+
+    def _set(self, _signal: int, _frame: FrameType | None) -> None:
+        self.is_set = True

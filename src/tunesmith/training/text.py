@@ -1,0 +1,138 @@
+"""From examples to token rows with a mask of what is trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.data.formats import Conversation, Example, PromptCompletion, Text
+from tunesmith.spec.errors import ModelLoadError
+from tunesmith.training.chat import ChatRenderer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenRow:
+    """One example as the model sees it. Shape T = number of its tokens."""
+
+    line: int
+    ids: NDArray[np.int32]
+    """[T]"""
+
+    trained: NDArray[np.bool_]
+    """[T]; whether predicting this token carries loss. Never true for the first, which nothing predicts."""
+
+    @property
+    def trained_count(self) -> int:
+        """Tokens that carry loss."""
+        return int(self.trained.sum())
+
+    def truncated(self, length: int) -> "TokenRow":
+        """The row's beginning."""
+        return TokenRow(self.line, self.ids[:length], self.trained[:length])
+
+
+class Encoder:
+    """Turns examples into token rows with one model's tokenizer and chat template."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        if not tokenizer.is_fast:
+            raise ModelLoadError(
+                "The model's tokenizer has no tokenizer.json, without which it is unknown which characters a token covers.",
+                hint="Save it once with a fast tokenizer.",
+            )
+        self._tokenizer = tokenizer
+        self._renderer: ChatRenderer | None = None
+        probe = tokenizer("a")["input_ids"]
+        self._adds_bos = len(probe) > 1 and probe[0] == tokenizer.bos_token_id
+        self._adds_eos = len(probe) > 1 and probe[-1] == tokenizer.eos_token_id
+        self.reasoning_left_out = 0
+        """Rows whose reasoning the chat template left out."""
+
+        self.open_ended = 0
+        """Rows in which the chat template ends a trained turn with no mark."""
+
+    def encode(self, examples: Sequence[Example]) -> list[TokenRow]:
+        """Token rows of any length, in order.
+
+        Raises:
+            ChatTemplateError: the chat template refuses a row or hides what the assistant wrote.
+        """
+        texts, spans = [], []
+        for example in examples:
+            text, trained = self._render(example)
+            texts.append(text)
+            spans.append(trained)
+        special = not isinstance(examples[0], Conversation)
+        encodings = self._tokenizer(texts, add_special_tokens=special, verbose=False).encodings
+        return [
+            _row(example.line, encoding, trained)
+            for example, encoding, trained in zip(examples, encodings, spans, strict=True)
+        ]
+
+    def show(self, row: TokenRow, limit: int) -> str:
+        """A row's text with trained spans between `⟦` and `⟧`, cut to `limit` characters."""
+        borders = np.flatnonzero(np.diff(row.trained.astype(np.int8), prepend=0, append=0)).tolist()
+        pieces, position = [], 0
+        for start, end in zip(borders[::2], borders[1::2], strict=True):
+            pieces += [self._decode(row.ids[position:start]), "⟦", self._decode(row.ids[start:end]), "⟧"]
+            position = end
+        pieces.append(self._decode(row.ids[position:]))
+        return "".join(pieces)[:limit]
+
+    def _decode(self, ids: NDArray[np.int32]) -> str:
+        text: str = self._tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False)
+        return text
+
+    def _render(self, example: Example) -> tuple[str, tuple[tuple[int, int], ...]]:
+        match example:
+            case Conversation():
+                if self._renderer is None:
+                    self._renderer = ChatRenderer(self._tokenizer)
+                rendered = self._renderer.render(example)
+                self.reasoning_left_out += rendered.reasoning_left_out
+                self.open_ended += rendered.open_ended
+                return rendered.text, rendered.spans
+            case PromptCompletion(prompt=prompt, completion=completion):
+                prompt, completion = self._without_bos(prompt), self._with_eos(completion)
+                return prompt + completion, ((len(prompt), len(prompt) + len(completion)),)
+            case Text(text=text):
+                text = self._with_eos(self._without_bos(text))
+                return text, ((0, len(text)),)
+
+    def _without_bos(self, text: str) -> str:
+        return text.removeprefix(self._tokenizer.bos_token) if self._adds_bos else text
+
+    def _with_eos(self, text: str) -> str:
+        eos = self._tokenizer.eos_token
+        if eos is None:
+            return text
+        return text.removesuffix(eos) if self._adds_eos else text.removesuffix(eos) + eos
+
+
+def _row(line: int, encoding: Any, spans: Sequence[tuple[int, int]]) -> TokenRow:
+    ids = np.array(encoding.ids, dtype=np.int32)
+    trained = np.zeros(len(ids), dtype=np.bool_)
+    for start, end in spans:
+        first = _token_at(encoding, range(start, end))
+        last = _token_at(encoding, range(end - 1, start - 1, -1))
+        if first is not None and last is not None:
+            trained[first : last + 1] = True
+    if spans and encoding.special_tokens_mask and encoding.special_tokens_mask[-1] and spans[-1][1] == _end(encoding):
+        trained[-1] = True
+    trained[:1] = False
+    return TokenRow(line, ids, trained)
+
+
+def _token_at(encoding: Any, positions: range) -> int | None:
+    """The token of the first position that has one: white space may belong to none."""
+    for position in positions:
+        token: int | None = encoding.char_to_token(position)
+        if token is not None:
+            return token
+    return None
+
+
+def _end(encoding: Any) -> int:
+    return max((end for _, end in encoding.offsets), default=0)

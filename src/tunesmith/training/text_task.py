@@ -1,0 +1,125 @@
+"""Supervised text: rows of tokens, next-token loss, one causal language model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from tunesmith.training import adapters, export
+from tunesmith.training.batching import TextBatch, split_by_budget
+from tunesmith.training.language_model import LanguageModel
+from tunesmith.training.losses import Sums
+from tunesmith.training.task import MicroBatch
+from tunesmith.training.text import TokenRow
+
+_CPU_TOKENS = 4096
+
+
+@dataclass(eq=False)
+class TextTask:
+    """A model and its rows, ready for the loop."""
+
+    model: Any
+    """The adapted model, or the model itself where all weights are trained."""
+
+    language_model: LanguageModel
+    tokenizer: Any
+    rows: Sequence[TokenRow]
+    sequences: Sequence[tuple[int, ...]]
+    """Indices into `rows` of each training sequence."""
+
+    validation: Sequence[TokenRow]
+    micro_batch_size: int | None
+    token_budget: int
+    card: export.ModelCard
+    base_logits: torch.Tensor | None = None
+    """Of the probe, before training; for full tuning, where the base is gone afterwards."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.language_model.device
+
+    @property
+    def sequence_count(self) -> int:
+        """Training sequences of one epoch."""
+        return len(self.sequences)
+
+    def micro_batches(self, sequences: Sequence[int]) -> list[MicroBatch]:
+        """The forward passes of one optimizer step."""
+        chosen = [[self.rows[row] for row in self.sequences[index]] for index in sequences]
+        return list(self._batches(chosen, self.micro_batch_size))
+
+    def validation_batches(self) -> Iterator[MicroBatch]:
+        """The forward passes of one evaluation."""
+        return self._batches([[row] for row in self.validation], None)
+
+    def forward(self, batch: MicroBatch) -> Sums:
+        """Loss and hits of one micro-batch."""
+        assert isinstance(batch, TextBatch)
+        return self.language_model.sums(batch)
+
+    def lines(self, sequences: Sequence[int]) -> list[int]:
+        """Lines of the training file that these sequences come from."""
+        return sorted(self.rows[row].line for index in sequences for row in self.sequences[index])
+
+    def save(self, folder: Path) -> None:
+        """Write the trained weights, exactly, and the tokenizer."""
+        if isinstance(self.model, PeftModel):
+            adapters.save_adapter(self.model, folder, self.card.base)
+        else:
+            export.save_model(self.model, folder, None)
+        export.save_tokenizer(self.tokenizer, folder)
+
+    def load(self, folder: Path) -> None:
+        """Take the trained weights back."""
+        if isinstance(self.model, PeftModel):
+            adapters.load_adapter(self.model, folder)
+        else:
+            export.load_model_weights(self.model, folder)
+
+    def export(self, folder: Path) -> None:
+        """Write the artifact: the adapter, or the model in the number format of its base."""
+        if isinstance(self.model, PeftModel):
+            adapters.save_adapter(self.model, folder, self.card.base)
+        else:
+            export.save_model(self.model, folder, self.language_model.dtype)
+        export.save_tokenizer(self.tokenizer, folder)
+        export.write_card(self.card, folder)
+
+    def verify(self, folder: Path) -> float:
+        """Load the artifact and compare it with the base and with what was trained."""
+        probe = self.probe()
+        export.require_finite(folder)
+        if isinstance(self.model, PeftModel):
+            return export.verify_adapter(self.model, self.language_model, probe, folder)
+        assert self.base_logits is not None
+        return export.verify_model(self.language_model, probe, folder, self.base_logits)
+
+    def probe(self) -> TextBatch:
+        """The beginning of the first training row."""
+        return self.language_model.batch([self.rows[0].truncated(64)])
+
+    def _batches(self, sequences: Sequence[Sequence[TokenRow]], max_sequences: int | None) -> Iterator[TextBatch]:
+        layout = self.language_model.layout
+        if layout == "single":
+            sequences, max_sequences = [[row] for sequence in sequences for row in sequence], 1
+        groups = split_by_budget(
+            sequences, token_budget=self.token_budget, max_sequences=max_sequences, padded=layout == "padded"
+        )
+        return map(self.language_model.batch, groups)
+
+
+def token_budget(model: Any, device: torch.device, max_length: int) -> int:
+    """Tokens of one forward pass that surely fit, at least one sequence."""
+    if device.type == "cpu":
+        return max(_CPU_TOKENS, max_length)
+    config = model.config.get_text_config()
+    width = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    # Kept for the backward pass, per token and layer: inputs of the linear layers, of the norms (float32) and of LoRA.
+    bytes_per_token = config.num_hidden_layers * (40 * config.hidden_size + 16 * width)
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(max_length, min(16_384, int(0.5 * free / bytes_per_token)))

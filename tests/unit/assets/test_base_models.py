@@ -1,0 +1,74 @@
+import json
+
+import pytest
+
+from tunesmith.assets.models import BaseModels
+from tunesmith.spec.errors import ModelLoadError, ModelNotFoundError
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "models"
+    for name in ("plain", "owner/nested"):
+        _write(root / name)
+    return root
+
+
+def _write(folder, *weights):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    for weight in weights or ("model.safetensors",):
+        (folder / weight).touch()
+
+
+def test_an_alias_wins_over_a_root(root, tmp_path):
+    _write(tmp_path / "other")
+    assert BaseModels({"plain": tmp_path / "other"}, (root,)).find("plain") == tmp_path / "other"
+
+
+@pytest.mark.parametrize("name", ["plain", "owner/nested"])
+def test_folders_below_a_root_are_found(root, name):
+    assert BaseModels({}, (root,)).find(name) == root / name
+
+
+def test_all_are_listed(root, tmp_path):
+    names = [model.name for model in BaseModels({"alias": root / "plain"}, (root,)).listed()]
+    assert sorted(names) == ["alias", "owner/nested", "plain"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../models/plain", "/etc", "~", "~root", "owner/../plain", "a\\b", "plain\0", "missing"]
+)
+def test_names_that_lead_elsewhere_are_unknown(root, name):
+    models = BaseModels({}, (root,))
+    with pytest.raises((ModelNotFoundError, ModelLoadError)) as caught:
+        models.find(name)
+    assert caught.value.param == "model.base"
+
+
+def test_a_link_out_of_the_root_is_not_followed(root, tmp_path):
+    _write(tmp_path / "outside")
+    (root / "link").symlink_to(tmp_path / "outside")
+    with pytest.raises(ModelNotFoundError):
+        BaseModels({}, (root,)).find("link")
+
+
+def test_an_unknown_name_is_told_where_it_was_looked_for(root):
+    with pytest.raises(ModelNotFoundError) as caught:
+        BaseModels({"alias": root}, (root,)).find("nobody")
+    assert "'alias'" in caught.value.message
+    assert str(root) in caught.value.message
+
+
+def test_weights_as_pickle_only_are_refused(tmp_path):
+    _write(tmp_path / "pickled", "pytorch_model.bin")
+    with pytest.raises(ModelLoadError, match=r"pickle \(pytorch_model.bin\)"):
+        BaseModels({}, (tmp_path,)).find("pickled")
+
+
+@pytest.mark.parametrize("config", ["", "[]", "{}", "not json"])
+def test_a_broken_config_is_refused(tmp_path, config):
+    _write(tmp_path / "broken")
+    (tmp_path / "broken" / "config.json").write_text(config)
+    with pytest.raises(ModelLoadError, match=r"config\.json"):
+        BaseModels({}, (tmp_path,)).find("broken")

@@ -1,0 +1,187 @@
+"""The parts around a job with a runner whose workers do what the test says."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from tunesmith.assets.content import ContentUse
+from tunesmith.assets.models import BaseModels, ProducedModels
+from tunesmith.devices import CPU
+from tunesmith.jobs.inputs import InputResolver
+from tunesmith.jobs.publishing import Publisher
+from tunesmith.jobs.scheduler import Scheduler
+from tunesmith.jobs.service import Jobs
+from tunesmith.jobs.supervisor import Supervisor
+from tunesmith.rundir import EventWriter
+from tunesmith.spec import events
+from tunesmith.spec.job import (
+    AdapterSpec,
+    CadenceSpec,
+    DataSource,
+    DataSpec,
+    JobSpec,
+    MethodSpec,
+    ModelSpec,
+    OptimizationSpec,
+    Submission,
+)
+from tunesmith.storage import Storage
+from tunesmith.store.database import Database
+
+NOW = datetime.now(UTC)
+
+
+@dataclass
+class ScriptedRunner:
+    """A runner without processes."""
+
+    runs: list = field(default_factory=list)
+    exits: dict = field(default_factory=dict)
+    stops: list = field(default_factory=list)
+    ready: bool = True
+    clear: bool = True
+    found: dict | None = None
+
+    def open(self):
+        pass
+
+    def devices(self):
+        return (CPU,)
+
+    def is_ready(self):
+        return self.ready
+
+    def is_clear(self, device):
+        return self.clear
+
+    def start(self, run, device):
+        self.runs.append(run)
+        return {"pid": len(self.runs)}
+
+    def find(self, run):
+        return self.found
+
+    def poll(self, handle, run):
+        return self.exits.get(handle["pid"])
+
+    def stop(self, handle, *, force):
+        self.stops.append((handle["pid"], force))
+
+    def close(self):
+        pass
+
+    def report(self, *reported):
+        """Let the newest worker write events."""
+        writer = EventWriter(self.runs[-1])
+        for event in reported:
+            writer.write(event)
+        writer.close()
+
+    def end(self, exit):
+        """Let the newest worker end."""
+        self.exits[len(self.runs)] = exit
+
+
+class EveryJobIsFine:
+    """Admission is tested elsewhere."""
+
+    def admit(self, spec):
+        pass
+
+
+@dataclass
+class House:
+    database: Database
+    runner: ScriptedRunner
+    jobs: Jobs
+    supervisor: Supervisor
+    scheduler: Scheduler
+    storage: Storage
+
+    def tick(self):
+        self.supervisor.tick()
+        self.scheduler.tick()
+
+    def submit(self, **changes):
+        return self.jobs.submit(self.spec(), Submission(dialect="native", request={}, **changes))
+
+    def spec(self):
+        source = DataSource(kind="file", id="a" * 32, sha256="0" * 64)
+        return JobSpec(
+            model=ModelSpec(base="m", dtype="float32"),
+            init_from=None,
+            data=DataSpec(
+                train=source, validation=None, max_length=64, over_long="drop", packing=False, max_samples=None
+            ),
+            method=MethodSpec(kind="sft"),
+            adapter=AdapterSpec(rank=8, alpha=16, dropout=0, targets=("all-linear",)),
+            optimization=OptimizationSpec(
+                learning_rate=1e-3, schedule="constant", warmup_ratio=0, weight_decay=0, max_grad_norm=None, epochs=1,
+                max_steps=None, batch_size=1, micro_batch_size=None, seed=1,
+            ),  # fmt: skip
+            cadence=CadenceSpec(eval_steps="epoch", save_steps="epoch", keep_checkpoints=None),
+        )
+
+    def messages(self, job):
+        return [event.message for event in self.jobs.events(job.id)]
+
+
+@pytest.fixture
+def house(tmp_path):
+    model = tmp_path / "m"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "llama"}')
+    (model / "model.safetensors").touch()
+    (tmp_path / "models").mkdir()
+    database = Database(tmp_path / "tunesmith.db")
+    database.migrate()
+    runner = ScriptedRunner()
+    storage = Storage(tmp_path / "files")
+    use = ContentUse(storage)
+    resolver = InputResolver(BaseModels({"m": model}, ()), ProducedModels(database), storage)
+    publisher = Publisher(storage, use, tmp_path / "models")
+    runs = tmp_path / "jobs"
+    yield House(
+        database=database,
+        runner=runner,
+        jobs=Jobs(database, EveryJobIsFine(), runs, lambda: None),
+        supervisor=Supervisor(database, runner, publisher, use, runs, "server"),
+        scheduler=Scheduler(database, runner, resolver, runs, "server"),
+        storage=storage,
+    )
+    database.close()
+
+
+@pytest.fixture
+def started():
+    return events.Started(at=NOW, pid=1, host="h", device="cpu")
+
+
+@pytest.fixture
+def metrics():
+    def make(step, total=4):
+        return events.Metrics(
+            at=NOW, step=step, total_steps=total, epoch=step / total, loss=2.5 - step / 10, token_accuracy=0.5,
+            learning_rate=1e-3, grad_norm=1.0, tokens_total=step * 10, tokens_per_second=100.0, memory_bytes=1000,
+            eta_seconds=1.0,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def saved():
+    """Write a checkpoint folder as a worker does, and the event about it."""
+
+    def make(run, step, *, offered=True):
+        folder = run.checkpoints / f"step-{step:08d}"
+        (folder / "trainer").mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_text(f"weights of step {step}")
+        digest = f"{step:064d}"
+        (folder / "manifest.json").write_text(
+            f'{{"files": [{{"name": "adapter_model.safetensors", "size": 1, "sha256": "{digest}"}}]}}'
+        )
+        return events.CheckpointSaved(at=NOW, step=step, path=f"checkpoints/{folder.name}", offered=offered)
+
+    return make

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tunesmith.rundir import RunDirectory
@@ -114,7 +115,8 @@ def _reap(running: dict[int, RunDirectory]) -> None:
         if done:
             run = running.pop(pid)
             code = os.waitstatus_to_exitcode(status)
-            if run.path.is_dir():  # the folder of a check may be gone already
+            # The folder of a check may be gone already, and a full disk must not end this process.
+            with suppress(OSError):
                 run.write_exit(code=code if code >= 0 else None, signal=-code if code < 0 else None)
 
 

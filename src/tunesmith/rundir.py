@@ -1,7 +1,7 @@
 """What a run directory holds: how the server and one attempt's worker talk.
 
 Down goes `spec.json`. Up come `events.jsonl` (appended, never rewritten), `log` (standard output and error),
-`checkpoints/` and `artifact/`. `exit.json` is written by whoever reaps the worker.
+`checkpoints/` and `artifact/`. `exit.json` is written by the parent process that forked the worker, if one did.
 """
 
 import fcntl
@@ -130,8 +130,11 @@ class EventWriter:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is either absent or complete, also after a crash."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

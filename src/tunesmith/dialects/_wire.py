@@ -1,10 +1,10 @@
 """From HTTP to values: what every dialect needs of it, whatever its words are."""
 
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Never
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
@@ -60,7 +60,7 @@ def renamed(error: TunesmithError, names: Mapping[str, str]) -> TunesmithError:
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON bodies may not repeat a key or hold NaN and Infinity."""
+    """A route whose JSON bodies have a size limit, repeat no key and hold no NaN or Infinity."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's seam for an own request class."""
@@ -73,6 +73,14 @@ class StrictRoute(APIRoute):
 
 
 class _StrictRequest(Request):
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        received = 0
+        async for piece in super().stream():
+            received += len(piece)
+            if received > MAX_JSON_BYTES:
+                raise HTTPException(413)
+            yield piece
+
     async def json(self) -> Any:
         body = await self.body()
         try:

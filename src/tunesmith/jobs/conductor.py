@@ -5,11 +5,14 @@ import threading
 
 from tunesmith.jobs.scheduler import Scheduler
 from tunesmith.jobs.supervisor import Supervisor
+from tunesmith.spec.errors import TunesmithError
 
 _log = logging.getLogger(__name__)
 
 # A dead worker is noticed, and an event reaches the store, within about this time.
 _TICK_SECONDS = 0.2
+
+_RETRY_SECONDS = 2.0
 
 
 class Conductor:
@@ -38,10 +41,15 @@ class Conductor:
 
     def _run(self, supervisor: Supervisor, scheduler: Scheduler) -> None:
         while not self._stopping:
+            pause = _TICK_SECONDS
             for part in (supervisor, scheduler):
                 try:
                     part.tick()
-                except Exception:  # noqa: BLE001 - a full disk or a bad row must not end the loop for all other jobs
-                    _log.exception("%s failed; it will try again", type(part).__name__)
-            self._woken.wait(_TICK_SECONDS)
+                except TunesmithError as error:
+                    _log.error("%s will try again in %s s: %s", type(part).__name__, _RETRY_SECONDS, error.message)
+                    pause = _RETRY_SECONDS
+                except Exception:  # noqa: BLE001 - a full disk must not end the loop
+                    _log.exception("%s failed; the next pass follows in %s s", type(part).__name__, _RETRY_SECONDS)
+                    pause = _RETRY_SECONDS
+            self._woken.wait(pause)
             self._woken.clear()

@@ -12,7 +12,7 @@ from tunesmith.jobs.scheduler import CLAIM_SECONDS
 from tunesmith.jobs.service import run_directory
 from tunesmith.rundir import RunDirectory
 from tunesmith.runners import Exit, Handle, Runner
-from tunesmith.spec.errors import WorkerLostError
+from tunesmith.spec.errors import TunesmithError, UnavailableError, WorkerLostError
 from tunesmith.spec.lifecycle import STOPPING, TERMINAL, Trigger
 from tunesmith.store import attempts, checkpoints, events, jobs
 from tunesmith.store.attempts import Attempt
@@ -45,11 +45,24 @@ class Supervisor:
         self._settled_at: dict[tuple[str, int], float] = {}
 
     def tick(self) -> None:
-        """Look after every attempt that has not ended."""
+        """Look after every attempt that has not ended.
+
+        Raises:
+            TunesmithError: one could not be followed; all others were.
+        """
         with self._database.read() as connection:
             running = attempts.unended(connection)
+        failure: TunesmithError | None = None
         for attempt in running:
-            self._watch(self._renew_claim(attempt))
+            try:
+                self._watch(self._renew_claim(attempt))
+            except TunesmithError as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001 - one unreadable run directory must not hide the others
+                _log.exception("attempt %d of job %s could not be followed", attempt.number, attempt.job_id)
+                failure = UnavailableError(f"{type(error).__name__} while following job {attempt.job_id}")
+        if failure:
+            raise failure
 
     def _renew_claim(self, attempt: Attempt) -> Attempt:
         """Keep, or after a restart take over, the claim to drive an attempt."""

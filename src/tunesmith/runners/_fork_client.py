@@ -28,7 +28,8 @@ class ForkClient:
             self._process = subprocess.Popen(
                 [python, "-m", "tunesmith.forkserver", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+                # The hub's client reads its switch when it is imported; workers train offline.
+                env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -21,6 +21,8 @@ _MEMORY_SLACK = 512 * 1024**2
 # A worker reports for duty right after it has taken hold of its run directory.
 _FIND_SECONDS = 10.0
 
+_REAP_SECONDS = 1.0
+
 
 def create(worker_python: str, warm: bool) -> "LocalRunner":
     """A runner whose workers run in the given interpreter, forked from a warm parent if asked to."""
@@ -36,7 +38,8 @@ class LocalRunner:
         self._baseline = {device.name: used_bytes(device) for device in self._devices}
         self._warm = warm
         self._forks: ForkClient | None = None
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._children: dict[int, subprocess.Popen[bytes]] = {}  # started cold
+        self._forked: set[int] = set()
 
     def open(self) -> None:
         """Start the warm parent; importing the training libraries takes it some seconds."""
@@ -63,6 +66,8 @@ class LocalRunner:
         pid = self._forks.fork(run, device.environment()) if self._forks else None
         if pid is None:
             pid = self._start_cold(run, device.environment())
+        else:
+            self._forked.add(pid)
         return {"pid": pid, "identity": _identity(pid)}
 
     def find(self, run: RunDirectory) -> Handle | None:
@@ -80,18 +85,14 @@ class LocalRunner:
         """None while the process lives; a zombie counts as dead."""
         pid = _pid(handle)
         child = self._children.get(pid)
-        if child is not None and child.poll() is not None:
-            del self._children[pid]
-            code = child.returncode
-            if run.path.is_dir():
-                run.write_exit(code=code if code >= 0 else None, signal=-code if code < 0 else None)
-        if _is_alive(handle):
+        if child.poll() is None if child else _is_alive(handle):
             return None
         _remove_group(pid)
-        try:
-            return Exit.model_validate_json(run.exit.read_bytes())
-        except FileNotFoundError:
-            return Exit()
+        if child is not None:
+            del self._children[pid]
+            code = child.returncode
+            return Exit(code=code if code >= 0 else None, signal=-code if code < 0 else None)
+        return self._told_by_parent(pid, run)
 
     def stop(self, handle: Handle, *, force: bool) -> None:
         """SIGTERM to the worker, or SIGKILL to its whole group."""
@@ -107,6 +108,17 @@ class LocalRunner:
         """End the warm parent."""
         if self._forks is not None:
             self._forks.close()
+
+    def _told_by_parent(self, pid: int, run: RunDirectory) -> Exit:
+        """What the warm parent, which alone can know, wrote down; it does so right after the death."""
+        deadline = time.monotonic() + (_REAP_SECONDS if pid in self._forked else 0)
+        while not run.exit.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._forked.discard(pid)
+        try:
+            return Exit.model_validate_json(run.exit.read_bytes())
+        except FileNotFoundError:
+            return Exit()
 
     def _start_cold(self, run: RunDirectory, environment: Mapping[str, str]) -> int:
         with run.log.open("ab") as log:

@@ -1,5 +1,6 @@
 """The HTTP application: every dialect as an application of its own, behind one dispatcher."""
 
+import errno
 import logging
 import re
 import uuid
@@ -20,6 +21,7 @@ from tunesmith.dialects import Services
 from tunesmith.dialects._wire import MAX_JSON_BYTES, to_error
 from tunesmith.plugins import load_plugins
 from tunesmith.spec.errors import (
+    DiskFullError,
     ForbiddenError,
     InternalError,
     InvalidRequestError,
@@ -145,6 +147,14 @@ def _handle_errors(app: FastAPI, render: Callable[[TunesmithError], tuple[int, d
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         _, body = render(_of_http(request, error))
         return JSONResponse(body, status_code=error.status_code, headers=dict(error.headers or {}))
+
+    @app.exception_handler(OSError)
+    async def system(request: Request, error: OSError) -> JSONResponse:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return answer(
+                DiskFullError("No space is left on the server's disk.", hint="Free some space and try again.")
+            )
+        return await unexpected(request, error)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

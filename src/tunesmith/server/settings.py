@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     """All settings of a server."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TUNESMITH_", extra="ignore", frozen=True, use_attribute_docstrings=True, validate_default=True
+        env_prefix="TUNESMITH_", extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
     )
 
     home: Path = Path("~/.tunesmith")

@@ -66,9 +66,8 @@ class ChatRenderer:
         Raises:
             ChatTemplateError: the template fails, or it cannot be seen which characters the assistant wrote.
         """
-        turns = [self._turn(message) for message in conversation.messages]
         trained = [index for index, message in enumerate(conversation.messages) if message.trained]
-        view = _View(self, conversation, turns)
+        view = self._view(conversation)
         try:
             spans = [view.span_by_prefix(index) for index in trained]
         except _UnstableError:
@@ -82,6 +81,17 @@ class ChatRenderer:
             ),
             open_ended=any(view.is_open_ended(index, span) for index, span in zip(trained, spans, strict=True)),
         )
+
+    def _view(self, conversation: Conversation) -> "_View":
+        """Calls' arguments are given as objects, which most templates write as JSON, else as the text they came as."""
+        turns = [self._turn(message) for message in conversation.messages]
+        decoded = [_with_decoded_arguments(turn) for turn in turns]
+        try:
+            return _View(self, conversation, decoded)
+        except ChatTemplateError:
+            if decoded == turns:
+                raise
+            return _View(self, conversation, turns)
 
     def apply(self, turns: Sequence[dict[str, Any]], conversation: Conversation, *, prompt: bool) -> str:
         """Render turns; `prompt` adds the beginning of an assistant's answer.
@@ -122,10 +132,7 @@ class ChatRenderer:
             role = "system"
         if role == "function" and not self._knows_function:
             role = "tool"
-        turn = {"role": role, "content": message.content if message.content is not None else "", **message.fields}
-        if "tool_calls" in turn:
-            turn["tool_calls"] = [_with_decoded_arguments(call) for call in turn["tool_calls"]]
-        return turn
+        return {"role": role, "content": message.content if message.content is not None else "", **message.fields}
 
 
 class _View:
@@ -194,22 +201,20 @@ class _View:
         Raises:
             ChatTemplateError: the text around the markers does not occur in the whole render.
         """
-        marked = [index for index, turn in enumerate(self.turns) if turn["role"] == "assistant" and self.answer(index)]
-        answers = self._locate(marked)
-        spans = []
-        for index in trained:
-            floor = max((end for other, (_, end) in answers.items() if other < index), default=0)
+        assistants = [index for index, turn in enumerate(self.turns) if turn["role"] == "assistant"]
+        answers = self._locate([index for index in assistants if self.answer(index)])
+        spans = {}
+        cursor = 0
+        for index in assistants:
             ceiling = min((start for other, (start, _) in answers.items() if other > index), default=len(self.text))
             if index in answers:
                 start, end = answers[index]
-                begin = self._behind_header(index, floor, start)
-                spans.append((begin if begin is not None else start, self._end_after(end, ceiling)))
+                begin = self._behind_last_header(index, cursor, start)
             else:
-                begin = self._behind_header(index, floor, ceiling)
-                if begin is None:
-                    raise self.fault(index, "where the turn begins cannot be seen")
-                spans.append((begin, self._end_after(begin, ceiling)))
-        return spans
+                begin = end = self._behind_first_header(index, cursor, ceiling)
+            cursor = self._end_after(end, ceiling)
+            spans[index] = (begin, cursor)
+        return [spans[index] for index in trained]
 
     def _end_after(self, end: int, ceiling: int) -> int:
         """Behind the first special token after an answer, else behind the white space that follows it."""
@@ -219,13 +224,26 @@ class _View:
         rest = self.text[end:ceiling]
         return end + len(rest) - len(rest.lstrip())
 
-    def _behind_header(self, index: int, floor: int, ceiling: int) -> int | None:
+    def _behind_last_header(self, index: int, floor: int, content_start: int) -> int:
+        """Where the model begins to write a turn whose words stand at `content_start`."""
+        header = self._header_or_none(index)
+        at = self.text.rfind(header, floor, content_start) if header else -1
+        return at + len(header) if header and at >= 0 else content_start
+
+    def _behind_first_header(self, index: int, floor: int, ceiling: int) -> int:
+        """Where the model begins to write a turn without words. Prompts may open reasoning that such a turn lacks."""
+        header = self._header_or_none(index) or ""
+        for start in (header, header.partition("<think>")[0]):
+            at = self.text.find(start, floor, ceiling) if start else -1
+            if at >= 0:
+                return at + len(start)
+        raise self.fault(index, "where the turn begins cannot be seen")
+
+    def _header_or_none(self, index: int) -> str | None:
         try:
-            header = self.header(index)
+            return self.header(index)
         except _UnstableError:
             return None
-        at = self.text.rfind(header, floor, ceiling) if header else -1
-        return at + len(header) if at >= 0 else None
 
     def _locate(self, marked: Sequence[int]) -> dict[int, tuple[int, int]]:
         """Where each marked turn's answer stands in the whole render."""
@@ -286,8 +304,13 @@ def _check(view: _View, trained: Sequence[int], spans: Sequence[tuple[int, int]]
                 raise view.fault(index, f"the chat template does not show the call of {name!r}")
 
 
-def _with_decoded_arguments(call: Any) -> Any:
-    """Arguments as an object: most templates write them as JSON themselves."""
+def _with_decoded_arguments(turn: dict[str, Any]) -> dict[str, Any]:
+    if "tool_calls" not in turn:
+        return turn
+    return turn | {"tool_calls": [_decoded(call) for call in turn["tool_calls"]]}
+
+
+def _decoded(call: Any) -> Any:
     function = call.get("function") if isinstance(call, dict) else None
     arguments = function.get("arguments") if isinstance(function, dict) else None
     if not isinstance(arguments, str):

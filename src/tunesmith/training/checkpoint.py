@@ -41,7 +41,8 @@ def write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, An
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
-                f"No room is left to write {target.name}.", hint="Free space, then resume the job."
+                f"No room is left to write {target.name}.",
+                hint="Free some space and submit the job again; its checkpoints so far are kept.",
             ) from error
         raise CheckpointError(f"{target.name} cannot be written: {error}") from error
     finally:

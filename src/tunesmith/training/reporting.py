@@ -40,15 +40,15 @@ class Pace:
 
     def __init__(self) -> None:
         self._start = self._last = time.monotonic()
-        self._steps = 0
+        self.steps = 0
 
     def step(self, tokens: int, steps_left: int) -> tuple[float, float | None]:
         """Count a step. Returns its tokens per second, and the seconds that the rest will take."""
         now = time.monotonic()
         speed = tokens / max(now - self._last, 1e-9)
         self._last = now
-        self._steps += 1
-        return speed, (now - self._start) / self._steps * steps_left
+        self.steps += 1
+        return speed, (now - self._start) / self.steps * steps_left
 
     def exclude(self, seconds: float) -> None:
         """Leave out time spent on evaluating and saving."""

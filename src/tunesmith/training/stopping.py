@@ -13,6 +13,8 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.is_set = False
+        self.step = 0
+        """The last optimizer step done, to be told when the stop is obeyed."""
 
     def listen(self) -> None:
         """Set the flag on SIGTERM and SIGINT. Call from the main thread."""

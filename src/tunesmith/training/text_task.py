@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from tunesmith.spec.job import AttemptSpec
 from tunesmith.training import adapters, export
 from tunesmith.training.batching import TextBatch, split_by_budget
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.losses import Sums
+from tunesmith.training.model import load_model
 from tunesmith.training.task import MicroBatch
 from tunesmith.training.text import TokenRow
+from tunesmith.training.workplace import Workplace
 
 _CPU_TOKENS = 4096
 
@@ -92,16 +95,12 @@ class TextTask:
 
     def verify(self, folder: Path) -> float:
         """Load the artifact and compare it with the base and with what was trained."""
-        probe = self.probe()
+        probe = probe_batch(self.language_model, self.rows[0])
         export.require_finite(folder)
         if isinstance(self.model, PeftModel):
             return export.verify_adapter(self.model, self.language_model, probe, folder)
         assert self.base_logits is not None
         return export.verify_model(self.language_model, probe, folder, self.base_logits)
-
-    def probe(self) -> TextBatch:
-        """The beginning of the first training row."""
-        return self.language_model.batch([self.rows[0].truncated(64)])
 
     def _batches(self, sequences: Sequence[Sequence[TokenRow]], max_sequences: int | None) -> Iterator[TextBatch]:
         layout = self.language_model.layout
@@ -123,3 +122,41 @@ def token_budget(model: Any, device: torch.device, max_length: int) -> int:
     bytes_per_token = config.num_hidden_layers * (40 * config.hidden_size + 16 * width)
     free, _ = torch.cuda.mem_get_info(device)
     return max(max_length, min(16_384, int(0.5 * free / bytes_per_token)))
+
+
+def open_model(
+    attempt: AttemptSpec, workplace: Workplace, probe: TokenRow
+) -> tuple[Any, LanguageModel, torch.Tensor | None]:
+    """The model to train, how it is run, and, where all weights are trained, the base's logits on the probe.
+
+    Raises:
+        ModelLoadError: the base model cannot be used.
+        AdapterError: the adapter does not fit it.
+    """
+    spec = attempt.spec
+    dtype = torch.bfloat16 if spec.model.dtype == "bfloat16" else torch.float32
+    adapted = spec.adapter is not None or attempt.inputs.adapter is not None
+    core = load_model(attempt.inputs.model, dtype if adapted else torch.float32, workplace.device)
+    model = core
+    if attempt.inputs.adapter is not None:
+        model = adapters.adapter_to_continue(core, attempt.inputs.adapter)
+        changes = adapters.differences(model, spec.adapter) if spec.adapter is not None else []
+        if changes:
+            workplace.reporter.note(f"The adapter to continue from keeps its own shape: {', '.join(changes)}.")
+    elif spec.adapter is not None:
+        model = adapters.new_adapter(core, spec.adapter, spec.optimization.seed)
+    language_model = LanguageModel(core, workplace.device, dtype)
+    language_model.settle()
+    if language_model.slow_reason is not None:
+        workplace.reporter.note(
+            f"Rows are padded instead of concatenated, which is slower and trains the same: {language_model.slow_reason}."
+        )
+    if adapted:
+        return model, language_model, None
+    with torch.no_grad():
+        return model, language_model, language_model.logits(probe_batch(language_model, probe)).float()
+
+
+def probe_batch(language_model: LanguageModel, row: TokenRow) -> TextBatch:
+    """The beginning of a row, on which logits are compared."""
+    return language_model.batch([row.truncated(64)])

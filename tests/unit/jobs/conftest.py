@@ -117,9 +117,17 @@ class House:
             method=MethodSpec(kind="sft"),
             adapter=AdapterSpec(rank=8, alpha=16, dropout=0, targets=("all-linear",)),
             optimization=OptimizationSpec(
-                learning_rate=1e-3, schedule="constant", warmup_ratio=0, weight_decay=0, max_grad_norm=None, epochs=1,
-                max_steps=None, batch_size=1, micro_batch_size=None, seed=1,
-            ),  # fmt: skip
+                learning_rate=1e-3,
+                schedule="constant",
+                warmup_ratio=0,
+                weight_decay=0,
+                max_grad_norm=None,
+                epochs=1,
+                max_steps=None,
+                batch_size=1,
+                micro_batch_size=None,
+                seed=1,
+            ),
             cadence=CadenceSpec(eval_steps="epoch", save_steps="epoch", keep_checkpoints=None),
         )
 

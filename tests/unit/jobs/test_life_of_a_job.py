@@ -29,9 +29,7 @@ def succeed(house, job, metrics, step=4):
     run = house.runner.runs[-1]
     run.artifact.mkdir()
     (run.artifact / "adapter_model.safetensors").write_text("final")
-    house.runner.report(
-        metrics(step), events.Succeeded(at=metrics(1).at, step=step, path="artifact", logit_change=0.5)
-    )
+    house.runner.report(metrics(step), events.Succeeded(at=metrics(1).at, step=step, path="artifact", logit_change=0.5))
     house.runner.end(DONE)
     house.tick()
 

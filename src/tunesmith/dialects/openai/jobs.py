@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from tunesmith.dialects import Services
-from tunesmith.dialects._wire import MAX_JSON_BYTES, StrictRoute
+from tunesmith.dialects._wire import StrictRoute
 from tunesmith.dialects.openai import ids
 from tunesmith.dialects.openai.paging import After, Limit, page
 from tunesmith.dialects.openai.render import render_checkpoint, render_event, render_job, written_by_nebius
@@ -21,9 +21,7 @@ _METADATA = re.compile(r"metadata\[(.*)\]")
 
 def routes(services: Services) -> APIRouter:  # noqa: C901 - a list of routes
     """The endpoints of jobs, their events and their checkpoints."""
-    router = APIRouter(
-        prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=StrictRoute, max_body_size=MAX_JSON_BYTES
-    )
+    router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=StrictRoute)
     jobs = services.jobs
 
     @router.post("")

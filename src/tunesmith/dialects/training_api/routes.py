@@ -7,7 +7,7 @@ from fastapi import APIRouter
 
 import tunesmith
 from tunesmith.dialects import Services
-from tunesmith.dialects._wire import MAX_JSON_BYTES, StrictRoute
+from tunesmith.dialects._wire import StrictRoute
 from tunesmith.dialects.training_api.render import render_id, render_job
 from tunesmith.dialects.training_api.translate import to_spec, to_submission
 from tunesmith.dialects.training_api.wire import TrainingRequest
@@ -17,7 +17,7 @@ from tunesmith.spec.job import AdapterSource, DataSource
 
 def routes(services: Services) -> APIRouter:
     """All endpoints."""
-    router = APIRouter(tags=["training"], route_class=StrictRoute, max_body_size=MAX_JSON_BYTES)
+    router = APIRouter(tags=["training"], route_class=StrictRoute)
     jobs = services.jobs
 
     @router.get("/")

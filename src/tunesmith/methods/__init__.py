@@ -1,0 +1,9 @@
+"""Plug-ins: training objectives. The module's name is the method's name in `spec.method.kind`.
+
+Every module has
+
+- `class Parameters(Frozen)`: what `spec.method.parameters` may hold. The server validates with it, so a method imports
+  torch and the engine only inside its functions.
+- `check(attempt, poll) -> None`: raise unless something can be trained; reads no weights.
+- `build(attempt, workplace) -> Task`: prepare data and model, and report what was prepared.
+"""

@@ -1,0 +1,278 @@
+"""The one training loop: steps, metrics, evaluation, checkpoints. What is trained, a task knows."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tunesmith.rundir import RunDirectory
+from tunesmith.spec import events
+from tunesmith.spec.errors import NonFiniteError
+from tunesmith.spec.job import JobSpec
+from tunesmith.training.checkpoint import folder_name, remove_folder, write_folder
+from tunesmith.training.optim import build_optimizer, count_steps, learning_rate
+from tunesmith.training.order import DataOrder
+from tunesmith.training.reporting import Pace, Reporter, peak_memory
+from tunesmith.training.state import Progress, load_state, save_state, seed_all
+from tunesmith.training.stopping import StopFlag, StopRequested
+from tunesmith.training.task import Task
+
+_MIN_SAVE_INTERVAL = 30.0
+"""Seconds between checkpoints that only serve to survive a crash."""
+
+_SAVE_SHARE = 20
+"""Such a checkpoint is due once training has lasted this many times as long as the last save took."""
+
+_CRASH_CHECKPOINTS_KEPT = 2
+
+
+@dataclass
+class _Outcome:
+    """A step whose figures are on their way from the device."""
+
+    step: int
+    sequences: Sequence[int]
+    figures: Tensor
+    """[3] on the host: sum of losses, hits, gradient norm. Valid once `ready` has passed."""
+
+    ready: torch.cuda.Event | None
+    trained: int
+    tokens: int
+    tokens_total: int
+    rate: float
+
+
+class Loop:
+    """One training, from its first or a resumed step to its last."""
+
+    def __init__(self, task: Task, spec: JobSpec, run: RunDirectory, reporter: Reporter, flag: StopFlag) -> None:
+        self._task = task
+        self._spec = spec
+        self._run = run
+        self._reporter = reporter
+        self._flag = flag
+        self._fingerprint = spec.model_dump_json()
+        self._total = count_steps(spec.optimization, task.sequence_count)
+        self._order = DataOrder(spec.optimization, task.sequence_count)
+        self._optimizer = build_optimizer(task.model, spec.optimization)
+        self._parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+        self._pending: _Outcome | None = None
+        self._saved: list[tuple[int, bool]] = []
+        self._last_save = time.monotonic()
+        self._save_seconds = 0.0
+        self.progress = Progress()
+        seed_all(spec.optimization.seed)
+
+    def resume(self, folder: Path) -> None:
+        """Go on from a whole checkpoint.
+
+        Raises:
+            CheckpointError: it belongs to another training.
+        """
+        self._task.load(folder)
+        self.progress = load_state(folder, self._fingerprint, self._optimizer, self._task.model)
+
+    def run(self) -> None:
+        """Train to the last step.
+
+        Raises:
+            StopRequested: the flag was set; a checkpoint holds everything done.
+            NonFiniteError: the loss or the gradient became NaN or infinite.
+        """
+        self._pace = Pace()
+        try:
+            self._finish_step(self.progress.step)
+            while self.progress.step < self._total:
+                self._flag.poll()
+                self._train_step()
+                self._finish_step(self.progress.step)
+            self._flag.poll()
+        except StopRequested:
+            if self.progress.step and self.progress.step not in dict(self._saved):
+                self._save(offered=False)
+            raise
+
+    def finish(self) -> float:
+        """Write and verify the artifact. Returns by how much it changes the base model's logits.
+
+        Raises:
+            ArtifactError: it failed its check, and was not kept.
+        """
+        self._optimizer.state.clear()
+        changes: list[float] = []
+
+        def fill(folder: Path) -> None:
+            self._task.export(folder)
+            changes.append(self._task.verify(folder))
+
+        write_folder(self._run.artifact, fill, {"step": self.progress.step})
+        return changes[0]
+
+    def _train_step(self) -> None:
+        index = self.progress.step
+        sequences = self._order.batch(index)
+        batches = self._task.micro_batches(sequences)
+        trained = sum(batch.trained for batch in batches)
+        self._task.model.train()
+        losses, hits = [], []
+        for batch in batches:
+            sums = self._task.forward(batch)
+            (sums.loss / trained).backward()
+            losses.append(sums.loss.detach())
+            hits.append(sums.correct)
+        norm = self._clip()
+        rate = learning_rate(self._spec.optimization, index, self._total)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        tokens = sum(batch.tokens for batch in batches)
+        self.progress = self.progress.model_copy(
+            update={"step": index + 1, "tokens": self.progress.tokens + tokens}
+        )
+        figures = torch.stack([torch.stack(losses).sum().float(), torch.stack(hits).sum().float(), norm.float()])
+        self._report(
+            _Outcome(
+                step=index + 1,
+                sequences=sequences,
+                figures=figures.to("cpu", non_blocking=True),
+                ready=_recorded_event(self._task.device),
+                trained=trained,
+                tokens=tokens,
+                tokens_total=self.progress.tokens,
+                rate=rate,
+            )
+        )
+
+    def _clip(self) -> Tensor:
+        limit = self._spec.optimization.max_grad_norm
+        if limit is not None:
+            return torch.nn.utils.clip_grad_norm_(self._parameters, limit)
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _report(self, outcome: _Outcome) -> None:
+        """Report a step; on a GPU the one before it, so that the host never waits for the step just begun."""
+        if outcome.ready is None:
+            self._pending = outcome
+            self._report_pending()
+            return
+        self._report_pending()
+        self._pending = outcome
+
+    def _report_pending(self) -> None:
+        outcome, self._pending = self._pending, None
+        if outcome is None:
+            return
+        if outcome.ready is not None:
+            outcome.ready.synchronize()
+        loss, hits, norm = outcome.figures.tolist()
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise self._non_finite(outcome, loss)
+        speed, eta = self._pace.step(outcome.tokens, self._total - outcome.step)
+        self._reporter.write(
+            events.Metrics,
+            step=outcome.step,
+            total_steps=self._total,
+            epoch=self._order.epochs_after(outcome.step),
+            loss=loss / outcome.trained,
+            token_accuracy=hits / outcome.trained,
+            learning_rate=outcome.rate,
+            grad_norm=norm,
+            tokens_total=outcome.tokens_total,
+            tokens_per_second=speed,
+            memory_bytes=peak_memory(self._task.device),
+            eta_seconds=eta,
+        )
+
+    def _non_finite(self, outcome: _Outcome, loss: float) -> NonFiniteError:
+        lines = self._task.lines(outcome.sequences)
+        shown = ", ".join(map(str, lines[:20])) + (", ..." if len(lines) > 20 else "")
+        what = "gradient" if math.isfinite(loss) else "loss"
+        return NonFiniteError(
+            f"The {what} of step {outcome.step} is not finite. Lines of its rows: {shown}.",
+            hint="Lower the learning rate, or look at these rows.",
+        )
+
+    def _finish_step(self, step: int) -> None:
+        """What is due after a step. After a resume: what the interrupted run still owed."""
+        if not step:
+            return
+        owed = self._is_due(self._spec.cadence.eval_steps, step) and self.progress.evaluated_step < step
+        if owed:
+            self._timed(self._evaluate)
+        if not self._pace.steps and not owed:
+            return
+        if self._is_due(self._spec.cadence.save_steps, step):
+            self._timed(lambda: self._save(offered=True))
+        elif time.monotonic() - self._last_save >= max(_MIN_SAVE_INTERVAL, _SAVE_SHARE * self._save_seconds):
+            self._timed(lambda: self._save(offered=False))
+
+    def _is_due(self, cadence: int | str, step: int) -> bool:
+        if step == self._total:
+            return True
+        return self._order.ends_epoch(step) if isinstance(cadence, str) else step % cadence == 0
+
+    def _timed(self, work: Callable[[], None]) -> None:
+        self._report_pending()
+        start = time.monotonic()
+        work()
+        self._pace.exclude(time.monotonic() - start)
+
+    def _evaluate(self) -> None:
+        self._task.model.eval()
+        losses, hits, trained = [], [], 0
+        with torch.no_grad():
+            for batch in self._task.validation_batches():
+                self._flag.poll()
+                sums = self._task.forward(batch)
+                losses.append(sums.loss)
+                hits.append(sums.correct)
+                trained += batch.trained
+        self.progress = self.progress.model_copy(update={"evaluated_step": self.progress.step})
+        if trained:
+            self._reporter.write(
+                events.Evaluated,
+                step=self.progress.step,
+                loss=torch.stack(losses).sum().item() / trained,
+                token_accuracy=torch.stack(hits).sum().item() / trained,
+            )
+
+    def _save(self, *, offered: bool) -> None:
+        self._report_pending()
+        start = time.monotonic()
+        step = self.progress.step
+        name = folder_name(step)
+        write_folder(self._run.checkpoints / name, self._fill, {"step": step, "offered": offered})
+        self._saved.append((step, offered))
+        self._last_save = time.monotonic()
+        self._save_seconds = self._last_save - start
+        path = f"{self._run.checkpoints.name}/{name}"
+        self._reporter.write(events.CheckpointSaved, step=step, path=path, offered=offered)
+        self._prune(offered=True, keep=self._spec.cadence.keep_checkpoints)
+        self._prune(offered=False, keep=_CRASH_CHECKPOINTS_KEPT)
+
+    def _fill(self, folder: Path) -> None:
+        self._task.save(folder)
+        save_state(folder, self.progress, self._fingerprint, self._optimizer, self._task.model)
+
+    def _prune(self, *, offered: bool, keep: int | None) -> None:
+        if keep is None:
+            return
+        for step, kind in [saved for saved in self._saved if saved[1] is offered][:-keep]:
+            remove_folder(self._run.checkpoints / folder_name(step))
+            self._saved.remove((step, kind))
+            path = f"{self._run.checkpoints.name}/{folder_name(step)}"
+            self._reporter.write(events.CheckpointRemoved, step=step, path=path)
+
+
+def _recorded_event(device: torch.device) -> torch.cuda.Event | None:
+    if device.type != "cuda":
+        return None
+    event = torch.cuda.Event()
+    event.record()
+    return event

@@ -1,0 +1,118 @@
+"""What every dialect owes: it renders any job in any state, and any error in its own shape."""
+
+import pytest
+from fastapi import FastAPI
+
+from tunesmith.dialects import Services
+from tunesmith.plugins import load_plugins
+from tunesmith.spec.errors import ERRORS, InvalidRequestError
+from tunesmith.spec.job import (
+    CadenceSpec,
+    DataSource,
+    DataSpec,
+    JobSpec,
+    MethodSpec,
+    ModelSpec,
+    OptimizationSpec,
+    Submission,
+)
+from tunesmith.spec.lifecycle import State
+from tunesmith.store.jobs import Job
+
+DIALECTS = load_plugins("tunesmith.dialects")
+
+
+class NoModels:
+    def find(self, _id):
+        return None
+
+
+SERVICES = Services(
+    jobs=None, files=None, datasets=None, base_models=None, produced_models=NoModels(), storage=None, max_upload_bytes=1
+)
+
+
+def job(state, source="file", dialect="elsewhere"):
+    train = DataSource(kind=source, id="a" * 32, sha256="0" * 64)
+    return Job(
+        number=1,
+        id="b" * 32,
+        state=state,
+        spec=JobSpec(
+            model=ModelSpec(base="owner/m", dtype="float32"),
+            init_from=None,
+            data=DataSpec(
+                train=train, validation=None, max_length=64, over_long="drop", packing=False, max_samples=None
+            ),
+            method=MethodSpec(kind="sft"),
+            adapter=None,
+            optimization=OptimizationSpec(
+                learning_rate=1e-3,
+                schedule="constant",
+                warmup_ratio=0,
+                weight_decay=0,
+                max_grad_norm=None,
+                epochs=1.5,
+                max_steps=None,
+                batch_size=4,
+                micro_batch_size=2,
+                seed=1,
+            ),
+            cadence=CadenceSpec(eval_steps=5, save_steps="epoch", keep_checkpoints=None),
+        ),
+        submission=Submission(dialect=dialect, request={}),
+        created_at=1.5,
+        started_at=None,
+        finished_at=None,
+        step=0,
+        total_steps=None,
+        trained_tokens=0,
+        estimated_finish=None,
+        error=InvalidRequestError("no", hint="do").info if state is State.FAILED else None,
+        model_id="ft:m:local::12345678" if state is State.SUCCEEDED else None,
+        result_file_id=None,
+        attempts=0,
+        fruitless_losses=0,
+    )
+
+
+@pytest.fixture(params=DIALECTS, ids=str)
+def dialect(request):
+    return DIALECTS[request.param]
+
+
+@pytest.mark.parametrize("source", ["file", "dataset"])
+@pytest.mark.parametrize("state", list(State))
+def test_a_job_of_another_dialect_is_rendered_in_every_state(dialect, state, source):
+    rendered = dialect.render_job(job(state, source), SERVICES)
+    word = rendered.get("status") or rendered.get("state")
+    assert isinstance(word, str)
+    assert any("b" * 8 in str(value) for value in rendered.values())
+
+
+@pytest.mark.parametrize("kind", ERRORS.values(), ids=lambda kind: kind.code)
+def test_every_error_has_a_status_and_keeps_its_sentence(dialect, kind):
+    status, body = dialect.render_error(kind("What is wrong.", param="data.train", hint="What to do."))
+    assert 400 <= status < 600
+    assert "What is wrong." in str(body)
+    assert "What to do." in str(body)
+
+
+def test_a_bad_request_is_the_clients_fault(dialect):
+    status, _ = dialect.render_error(InvalidRequestError("x"))
+    assert 400 <= status < 500
+
+
+def test_its_paths_lie_below_its_prefixes_and_have_no_trailing_slash(dialect):
+    app = FastAPI()
+    app.include_router(dialect.routes(SERVICES))
+    paths = list(app.openapi()["paths"])
+    assert paths
+    for path in paths:
+        assert path == "/" or not path.endswith("/")
+        assert any(path == prefix or path.startswith(f"{prefix.rstrip('/')}/") for prefix in dialect.PREFIXES)
+
+
+def test_no_two_dialects_own_the_same_prefix():
+    prefixes = [prefix for dialect in DIALECTS.values() for prefix in dialect.PREFIXES]
+    assert len(set(prefixes)) == len(prefixes)

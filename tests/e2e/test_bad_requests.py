@@ -144,12 +144,27 @@ def test_an_unknown_model_is_told_with_what_was_looked_for_and_where(server, fil
         (b"\xff", "application/json", 400),
         (b'{"model": "a", "model": "b"}', "application/json", 400),
         (b'{"seed": NaN}', "application/json", 400),
+        (b'{"model": "a\\u0000b"}', "application/json", 400),
+        (b'{"model": "\\ud800"}', "application/json", 400),
         (b"[" * 100_000, "application/json", 400),
         (b"{}", "text/plain", 415),
         (b"a=b", "application/x-www-form-urlencoded", 415),
         (b'{"model": "' + b"x" * 2_000_000 + b'"}', "application/json", 413),
     ],
-    ids=["empty", "broken", "list", "not UTF-8", "duplicate key", "NaN", "deep", "text", "form", "large"],
+    ids=[
+        "empty",
+        "broken",
+        "list",
+        "not UTF-8",
+        "duplicate key",
+        "NaN",
+        "U+0000",
+        "surrogate",
+        "deep",
+        "text",
+        "form",
+        "large",
+    ],
 )
 def test_a_body_that_is_no_json_object_is_refused(server, body, content_type, status):
     for path in ("/v1/fine_tuning/jobs", "/train"):
@@ -180,6 +195,11 @@ def test_a_bad_page_is_refused(server, query):
     answer = server.http.get(f"/v1/fine_tuning/jobs?{query}")
     assert answer.status_code in (400, 404)
     assert answer.json()["error"]["param"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize("address", ["/v1/fine_tuning/jobs?metadata[a%00b]=x", "/v1/files/%00", "/train/%00"])
+def test_the_character_zero_is_refused(server, address):
+    assert server.http.get(address).status_code == 400
 
 
 def test_an_unknown_route_and_method_answer_in_the_dialects_shape(server):

@@ -1,6 +1,7 @@
 """From HTTP to values: what every dialect needs of it, whatever its words are."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Never
 
@@ -40,6 +41,10 @@ _STATUS: tuple[tuple[type[TunesmithError], int], ...] = (
 _SECRET_WORDS = ("key", "token", "password", "secret", "certificate")
 
 _REFUSALS = {"invalid_request", "unsupported", "model_load", "invalid_adapter"}
+
+
+# An escaped U+0000, whose own backslash is not escaped.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def status_of(error: TunesmithError, *, invalid: int) -> int:
@@ -87,8 +92,14 @@ class _StrictRequest(Request):
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise json.JSONDecodeError("it is not UTF-8", "", 0) from None
+        if _NUL.search(text):
+            raise json.JSONDecodeError("it holds the character U+0000", "", 0)
         try:
-            return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+            parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+            json.dumps(parsed, ensure_ascii=False).encode()
+            return parsed
+        except UnicodeEncodeError:
+            raise json.JSONDecodeError("it holds half of a surrogate pair", "", 0) from None
         except RecursionError:
             raise json.JSONDecodeError("it is nested too deeply", "", 0) from None
 

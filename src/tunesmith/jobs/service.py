@@ -63,9 +63,9 @@ class Jobs:
             return _get(connection, id)
 
     def newest_first(
-        self, *, limit: int | None, after: str | None = None, labels: Mapping[str, str | None] = {}
+        self, *, limit: int | None, after: str | None = None, labels: Mapping[str, str] | None = {}
     ) -> list[Job]:
-        """Jobs older than the one with the id `after`, with the given labels (none = key absent).
+        """Jobs older than the one with the id `after`, with the given labels (none = without any).
 
         Raises:
             JobNotFoundError: `after` names no job.

@@ -74,7 +74,10 @@ class Dispatcher:
             return
         path = scope["path"].rstrip("/") or "/"
         scope = {**scope, "path": path, "raw_path": path.encode()}
-        application = self._application(path) if _is_local(scope) else _refuse_host
+        if b"%00" in scope["query_string"] or "\0" in path:
+            application: ASGIApp = _refuse_nul
+        else:
+            application = self._application(path) if _is_local(scope) else _refuse_host
         await application(scope, receive, _finishing(send))
 
     def _application(self, path: str) -> ASGIApp:
@@ -106,12 +109,19 @@ def _is_local(scope: Scope) -> bool:
     return re.sub(r":\d+$", "", host) in ("localhost", "127.0.0.1", "[::1]")
 
 
+async def _refuse_nul(scope: Scope, receive: Receive, send: Send) -> None:
+    await _refuse(InvalidRequestError("The address holds the character U+0000."), 400)(scope, receive, send)
+
+
 async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
     error = ForbiddenError(
         f"Host {Headers(scope=scope).get('host')!r} is not this server.", hint="Address it as localhost or 127.0.0.1."
     )
-    body = {"error": error.info.model_dump(), "detail": error.info.sentence()}
-    await JSONResponse(body, status_code=403)(scope, receive, send)
+    await _refuse(error, 403)(scope, receive, send)
+
+
+def _refuse(error: TunesmithError, status: int) -> JSONResponse:
+    return JSONResponse({"error": error.info.model_dump(), "detail": error.info.sentence()}, status_code=status)
 
 
 def _dialect_app(name: str, dialect: ModuleType, services: Services) -> FastAPI:

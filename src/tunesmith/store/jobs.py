@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Text, cast, func, insert, select, update
 
 from tunesmith.spec.errors import ErrorInfo
 from tunesmith.spec.job import Frozen, JobSpec, Submission
@@ -70,14 +70,16 @@ def change(connection: Connection, id: str, **values: Any) -> Job:
 
 
 def newest_first(
-    connection: Connection, *, limit: int | None, before: int | None = None, labels: Mapping[str, str | None] = {}
+    connection: Connection, *, limit: int | None, before: int | None = None, labels: Mapping[str, str] | None = {}
 ) -> list[Job]:
-    """Jobs in falling order of arrival, those before the given number, with the given labels (none = key absent)."""
+    """Jobs in falling order of arrival, those before the given number, with the given labels (none = without any)."""
     query = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
     if before is not None:
         query = query.where(jobs.c.number < before)
-    for key, value in labels.items():
-        query = query.where(jobs.c.labels[key].as_string().is_not_distinct_from(value))
+    if labels is None:
+        query = query.where(cast(jobs.c.labels, Text) == "{}")
+    for key, value in (labels or {}).items():
+        query = query.where(jobs.c.labels[key].as_string() == value)
     return [to_record(Job, row) for row in connection.execute(query)]
 
 

@@ -1,6 +1,7 @@
 """LoRA adapters in PEFT's format."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def new_adapter(model: Any, adapter: AdapterSpec, seed: int) -> PeftModel:
     )
     torch.manual_seed(seed)
     try:
-        return _prepared(get_peft_model(model, config))
+        return _adapted(model, config)
     except ValueError as error:
         linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
         raise AdapterError(
@@ -57,12 +58,12 @@ def adapter_to_continue(model: Any, folder: Path) -> PeftModel:
     try:
         config = PeftConfig.from_pretrained(folder)
         config.inference_mode = False
-        adapted = get_peft_model(model, config)
+        adapted = _adapted(model, config)
         load_adapter(adapted, folder)
     except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise AdapterError(f"The adapter to continue from does not fit the base model: {reason}") from error
-    return _prepared(adapted)
+    return adapted
 
 
 def differences(adapted: PeftModel, adapter: AdapterSpec) -> list[str]:
@@ -114,8 +115,11 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
         raise
 
 
-def _prepared(adapted: PeftModel) -> PeftModel:
+def _adapted(model: Any, config: PeftConfig) -> PeftModel:
     """Trained weights in float32. Layers take their input as it comes: under autocast PEFT's own casts only cost time."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        adapted = get_peft_model(model, config)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

@@ -8,7 +8,8 @@ text between the markers shows what the template writes around them.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +69,7 @@ class ChatRenderer:
         """
         trained = [index for index, message in enumerate(conversation.messages) if message.trained]
         view = self._view(conversation)
-        try:
-            spans = [view.span_by_prefix(index) for index in trained]
-        except _UnstableError:
-            spans = view.spans_by_markers(trained)
+        spans = view.spans(trained)
         _check(view, trained, spans)
         return Rendered(
             view.text,
@@ -145,6 +143,20 @@ class _View:
         self.text = renderer.apply(turns, conversation, prompt=False)
         self._headers: dict[int, str] = {}
 
+    def spans(self, trained: Sequence[int]) -> list[tuple[int, int]]:
+        """Where the model writes, turn by turn.
+
+        Raises:
+            ChatTemplateError: it cannot be seen.
+        """
+        found: dict[int, tuple[int, int]] = {}
+        for index in trained:
+            with suppress(_UnstableError):
+                found[index] = self.span_by_prefix(index)
+        if len(found) < len(trained):
+            found = self.spans_by_markers(found)
+        return [found[index] for index in trained]
+
     def span_by_prefix(self, index: int) -> tuple[int, int]:
         """A turn's trained span, if the template renders the turns before it, and it, as in the whole."""
         header = self.header(index)
@@ -191,30 +203,36 @@ class _View:
         answer = self.answer(index)
         return bool(answer) and self.text[slice(*span)].rstrip().endswith(answer)
 
+    def next_result(self, index: int) -> str:
+        """What a tool answers to the turn."""
+        following = self.turns[index + 1] if index + 1 < len(self.turns) else None
+        return str(following["content"]).strip() if following and following["role"] in ("tool", "function") else ""
+
     def answer(self, index: int) -> str:
         """The turn's words without surrounding white space and without reasoning, which templates treat apart."""
         return _END_OF_REASONING.sub("", self.turns[index]["content"]).strip()
 
-    def spans_by_markers(self, trained: Sequence[int]) -> list[tuple[int, int]]:
-        """Trained spans, found by replacing each assistant's words by a marker.
+    def spans_by_markers(self, known: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+        """Spans of all assistant turns: known ones, and others found by replacing each turn's words by a marker.
 
         Raises:
             ChatTemplateError: the text around the markers does not occur in the whole render.
         """
         assistants = [index for index, turn in enumerate(self.turns) if turn["role"] == "assistant"]
         answers = self._locate([index for index in assistants if self.answer(index)])
-        spans = {}
+        spans = dict(known)
         cursor = 0
         for index in assistants:
             ceiling = min((start for other, (start, _) in answers.items() if other > index), default=len(self.text))
-            if index in answers:
-                start, end = answers[index]
-                begin = self._behind_last_header(index, cursor, start)
-            else:
-                begin = end = self._behind_first_header(index, cursor, ceiling)
-            cursor = self._end_after(end, ceiling)
-            spans[index] = (begin, cursor)
-        return [spans[index] for index in trained]
+            if index not in spans:
+                if index in answers:
+                    start, end = answers[index]
+                    begin = self._behind_last_header(index, cursor, start)
+                else:
+                    begin = end = self._behind_first_header(index, cursor, ceiling)
+                spans[index] = (begin, self._end_after(end, ceiling))
+            cursor = spans[index][1]
+        return spans
 
     def _end_after(self, end: int, ceiling: int) -> int:
         """Behind the first special token after an answer, else behind the white space that follows it."""
@@ -298,10 +316,22 @@ def _check(view: _View, trained: Sequence[int], spans: Sequence[tuple[int, int]]
         text = view.text[start:end]
         if view.answer(index) not in text:
             raise view.fault(index, "the chat template does not show what it says")
-        for call in view.turns[index].get("tool_calls", ()):
-            name = call.get("function", call).get("name", "")
-            if name not in text:
-                raise view.fault(index, f"the chat template does not show the call of {name!r}")
+        for said in _called(view.turns[index]):
+            if said not in text:
+                raise view.fault(index, f"the chat template does not show {said!r} of its calls")
+        result = view.next_result(index)
+        if result and result in text and result not in str(view.turns[index]):
+            raise view.fault(index, "the chat template writes a tool's result into it")
+
+
+def _called(turn: dict[str, Any]) -> Iterator[str]:
+    """Names of called functions, and the arguments that every template writes as they are."""
+    for call in turn.get("tool_calls", ()):
+        function = call.get("function", call)
+        yield str(function.get("name", ""))
+        arguments = function.get("arguments")
+        if isinstance(arguments, dict):
+            yield from (value for value in arguments.values() if isinstance(value, str) and value.isalnum())
 
 
 def _with_decoded_arguments(turn: dict[str, Any]) -> dict[str, Any]:

@@ -136,9 +136,12 @@ class LanguageModel:
             return "its sliding window is not handed to the attention function"
         if self._apart(together, torch.cat(alone)):
             return "its attention function gives other results"
+        # The same shapes give the same bits, so that even a faint trace of another row shows. Where a device adds up in
+        # varying order, a repetition tells how much that makes.
         size = len(first.ids)
+        noise = (self.logits(batch) - together).abs().max()
         changed_before = self.logits(concatenate([other, second], self.device))[size:]
-        if self._apart(changed_before, together[size:]):
+        if (changed_before - together[size:]).abs().max() > 4 * noise:
             return "a row sees the row before it"
         return None
 

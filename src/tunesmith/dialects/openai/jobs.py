@@ -99,9 +99,11 @@ def _source(services: Services, wire_id: str, param: str) -> tuple[DataSource, i
     return DataSource(kind="file", id=file.id, sha256=file.sha256), file.report.rows
 
 
-def _metadata_filter(request: Request) -> dict[str, str | None]:
-    """`metadata[k]=v` pairs, or `metadata=null` for jobs without any."""
-    wanted: dict[str, str | None] = {}
+def _metadata_filter(request: Request) -> dict[str, str] | None:
+    """`metadata[k]=v` pairs, or none for `metadata=null`, which asks for jobs without any."""
+    if request.query_params.get("metadata") == "null":
+        return None
+    wanted: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         match = _METADATA.fullmatch(name)
         if match:

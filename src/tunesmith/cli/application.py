@@ -1,0 +1,47 @@
+"""All commands under one name."""
+
+from typing import Annotated
+
+import typer
+
+from tunesmith.cli import datasets, doctor, jobs, models, serving, tiny_model, training
+from tunesmith.cli.commands import group
+from tunesmith.cli.output import data
+
+_HELP = """\b
+$ tunesmith serve
+$ tunesmith train support.jsonl --model smollm2
+
+Fine-tune models on your own machine: one server, and commands that talk to it.
+"""
+
+
+def create_application() -> typer.Typer:
+    """The command line."""
+    app = group(_HELP)
+    app.callback()(_options)
+    for noun in (serving, training):
+        noun.register(app)
+    app.add_typer(jobs.app, name="jobs")
+    app.add_typer(datasets.app, name="datasets")
+    app.add_typer(models.app, name="models")
+    app.add_typer(tiny_model.app, name="tiny-model")
+    doctor.register(app)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import tunesmith
+
+        data(f"tunesmith {tunesmith.__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Options before the command."""

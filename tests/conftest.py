@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a random language model of a few thousand parameters."""
+    """Folder of a random language model of some thirty thousand parameters."""
     from tunesmith.training import tiny_model
 
     folder = tmp_path_factory.mktemp("tiny-model")

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from triage import Row, Score, is_correct, parse, score
 
-_SHOWN = 8
+_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,12 @@ def _examples(rows: list[Row], base: list[str], tuned: list[str]) -> Table:
 
 def _marked(answer: str, row: Row) -> Text:
     """The answer with its verdict in words, so that it can be read without colours."""
-    if parse(answer) is None:
-        return Text(f"{_shortened(answer)}\n(not valid)", style="red")
-    if is_correct(answer, row.expected):
-        return Text(f"{answer}\n(correct)", style="green")
-    return Text(f"{answer}\n(expected {row.expected.intent}, {row.expected.urgency})", style="yellow")
-
-
-def _shortened(answer: str) -> str:
     line = " ".join(answer.split())
-    return line if len(line) <= 120 else f"{line[:117]}..."
+    if parse(answer) is None:
+        return Text(f"{line if len(line) <= 120 else line[:117] + '...'}\n(not valid)", style="red")
+    if is_correct(answer, row.expected):
+        return Text(f"{line}\n(correct)", style="green")
+    return Text(f"{line}\n(expected {row.expected.intent}, {row.expected.urgency})", style="yellow")
 
 
 def _scores(comparison: Comparison) -> Table:

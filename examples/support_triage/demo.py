@@ -52,8 +52,17 @@ def main() -> int:
     for number in INTERRUPTS:
         signal.signal(number, _interrupt)
     console = Console()
-    _keep_off_proxies()
+    _prepare_environment()
     service = Service(_new_home())
+    try:
+        return _guarded_tour(console, service)
+    except ServiceError as error:  # of the stop itself
+        console.print(f"\n{error}", style="red", markup=False, highlight=False)
+        return 1
+
+
+def _guarded_tour(console: Console, service: Service) -> int:
+    """The tour, after which nothing runs any more, however it ends."""
     try:
         _tour(console, service)
     except KeyboardInterrupt:
@@ -65,7 +74,7 @@ def main() -> int:
         return 130
     except (DemoError, ServiceError, openai.OpenAIError) as error:
         console.print(f"\nThe demo failed: {error}", style="red", markup=False, highlight=False)
-        console.print(f"The server's log: {service.log}", markup=False, highlight=False)
+        console.print(f"The server's log: {service.log}", markup=False, highlight=False, soft_wrap=True)
         return 1
     finally:
         service.stop()
@@ -98,7 +107,7 @@ def _tour(console: Console, service: Service) -> None:
     training = time.monotonic() - training_started
     adapter = _adapter_folder(service, job)
     service.stop()
-    console.print(f"  {job.fine_tuned_model} after {training:.0f} s; the server is stopped", highlight=False)
+    console.print(f"  {job.fine_tuned_model} after {training:.0f} s; the server is stopped", highlight=False, soft_wrap=True)
 
     _heading(console, 4, "base and tuned model, side by side")
     comparing_started = time.monotonic()
@@ -178,10 +187,13 @@ def _new_home() -> Path:
     return Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=parent))
 
 
-def _keep_off_proxies() -> None:
-    """The server is on this machine; a proxy could not reach it."""
-    for name in ("NO_PROXY", "no_proxy"):
+def _prepare_environment() -> None:
+    """For this process and all that it starts; before torch is imported."""
+    for name in ("NO_PROXY", "no_proxy"):  # the server is on this machine, where no proxy can reach it
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
+    # Threads that wait do not spin: on a machine with other work the training is several times faster, and it costs
+    # next to nothing where there is none.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 if __name__ == "__main__":

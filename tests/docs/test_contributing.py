@@ -106,7 +106,7 @@ def test_the_dialect_trains_a_model_with_workers_of_the_runner(source, home):
         job = answer.json()
         assert job["status"] == "patience"
         [pid] = wait_for(server.worker_pids)
-        assert psutil.Process(pid).nice() == 10
+        assert psutil.Process(pid).nice() == max(5, psutil.Process().nice())
 
         def ended():
             found = server.http.get(f"/greeting/jobs/{job['id']}").json()

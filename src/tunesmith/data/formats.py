@@ -207,7 +207,7 @@ def _weight(turn: Mapping[str, Any], path: str) -> bool:
         return True
     if isinstance(weight, bool) or weight not in (0, 1):
         raise RowError(path, f"`weight` must be 0 or 1, got {weight!r}.")
-    return weight == 1
+    return bool(weight)
 
 
 def _require_assistant(messages: tuple[Message, ...], path: str) -> None:

@@ -153,7 +153,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _raise_broken(text: str, line: int, error: json.JSONDecodeError) -> NoReturn:
     if text.lstrip().startswith("{") and error.pos >= len(text.rstrip()):
         raise DatasetError(
-            f"Line {line} ends in the middle of an object. The file looks pretty-printed: one object over several lines.",
+            f"Line {line} ends in the middle of an object. It seems pretty-printed: one object over several lines.",
             hint=_FORMAT_HINT,
         ) from error
     raise DatasetError(

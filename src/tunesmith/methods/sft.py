@@ -88,7 +88,7 @@ def _read_validation(attempt: AttemptSpec, tokenizer: Any, config: Any, workplac
     left_out, cut = preparation.dropped.count, preparation.truncated.count
     if left_out or cut:
         workplace.reporter.note(
-            f"Validation data: {left_out} rows left out and {cut} cut, being longer than {preparation.max_length} tokens."
+            f"Validation data: {left_out} rows left out and {cut} cut: longer than {preparation.max_length} tokens."
         )
     return rows
 

@@ -116,7 +116,7 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def _adapted(model: Any, config: PeftConfig) -> PeftModel:
-    """Trained weights in float32. Layers take their input as it comes: under autocast PEFT's own casts only cost time."""
+    """Trained weights in float32. PEFT's own casts are off: under autocast they only cost time."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
         adapted = get_peft_model(model, config)

@@ -88,12 +88,7 @@ def attend(
         return _attend_on_gpu(query, key, value, segments, scaling, sliding_window), None
     outputs = [
         _attend_one(*parts, segments=segments, dropout=dropout, scaling=scaling, window=sliding_window)
-        for parts in zip(
-            query.split(segments.lengths, 2),
-            key.split(segments.lengths, 2),
-            value.split(segments.lengths, 2),
-            strict=True,
-        )
+        for parts in zip(*(_segments_of(part, segments) for part in (query, key, value)), strict=True)
     ]
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)).transpose(1, 2), None
 
@@ -123,6 +118,10 @@ def _refuse_unsupported(
     for name in _UNSUPPORTED:
         if kwargs.get(name) is not None:
             raise UnsupportedAttentionError(f"a layer uses `{name}`")
+
+
+def _segments_of(tensor: Tensor, segments: Segments) -> Sequence[Tensor]:
+    return tensor.split(segments.lengths, 2)  # type: ignore[no-any-return]
 
 
 def _attend_one(

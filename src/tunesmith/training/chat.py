@@ -1,22 +1,13 @@
-"""Which characters of a rendered conversation the assistant wrote, for any chat template.
-
-The whole conversation is rendered once, as the model would see it. Where each trained turn starts and ends in that
-text is found by comparing it with renders of the conversation's beginnings. Some templates render a turn differently
-once others follow it (they strip its reasoning, say). For those, the assistant's words are replaced by markers, and the
-text between the markers shows what the template writes around them.
-"""
+"""Conversations as text, with the spans that are trained, for any chat template."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.data.formats import Conversation, Message
 from tunesmith.spec.errors import ChatTemplateError
-
-_END_OF_REASONING = re.compile(r"^.*</think>\s*", re.DOTALL)
+from tunesmith.training.chat_template import ChatTemplate
+from tunesmith.training.turn_spans import ConversationView, check_spans
 
 
 @dataclass(frozen=True)
@@ -34,10 +25,6 @@ class Rendered:
     """Whether a trained turn ends with nothing but white space behind its words."""
 
 
-class _UnstableError(Exception):
-    """The template renders the beginning of a conversation differently from the whole."""
-
-
 class ChatRenderer:
     """Renders conversations with one tokenizer's chat template.
 
@@ -46,20 +33,10 @@ class ChatRenderer:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        template = tokenizer.chat_template
-        if isinstance(template, dict):
-            template = template.get("default")
-        if not template:
-            raise ChatTemplateError(
-                "The model has no chat template, so rows with `messages` cannot be rendered.",
-                hint="Use an instruction-tuned model, or rows with `prompt` and `completion`.",
-            )
-        self._tokenizer = tokenizer
-        self._knows_developer = "developer" in template
-        self._knows_function = "'function'" in template or '"function"' in template
-        specials = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        specials.update(tokenizer.all_special_tokens)
-        self._specials = tuple(sorted(specials, key=len, reverse=True))
+        self._template = ChatTemplate(tokenizer)
+        source = self._template.source
+        self._knows_developer = "developer" in source
+        self._knows_function = "'function'" in source or '"function"' in source
 
     def render(self, conversation: Conversation) -> Rendered:
         """The conversation's text and its trained spans.
@@ -70,7 +47,7 @@ class ChatRenderer:
         trained = [index for index, message in enumerate(conversation.messages) if message.trained]
         view = self._view(conversation)
         spans = view.spans(trained)
-        _check(view, trained, spans)
+        check_spans(view, trained, spans)
         return Rendered(
             view.text,
             tuple(spans),
@@ -80,49 +57,16 @@ class ChatRenderer:
             open_ended=any(view.is_open_ended(index, span) for index, span in zip(trained, spans, strict=True)),
         )
 
-    def _view(self, conversation: Conversation) -> "_View":
+    def _view(self, conversation: Conversation) -> ConversationView:
         """Calls' arguments are given as objects, which most templates write as JSON, else as the text they came as."""
         turns = [self._turn(message) for message in conversation.messages]
         decoded = [_with_decoded_arguments(turn) for turn in turns]
         try:
-            return _View(self, conversation, decoded)
+            return ConversationView(self._template, conversation, decoded)
         except ChatTemplateError:
             if decoded == turns:
                 raise
-            return _View(self, conversation, turns)
-
-    def apply(self, turns: Sequence[dict[str, Any]], conversation: Conversation, *, prompt: bool) -> str:
-        """Render turns; `prompt` adds the beginning of an assistant's answer.
-
-        Raises:
-            ChatTemplateError: the template refuses the turns.
-        """
-        try:
-            rendered: str = self._tokenizer.apply_chat_template(
-                turns,
-                tools=list(conversation.tools) if conversation.tools else None,
-                tokenize=False,
-                add_generation_prompt=prompt,
-            )
-        except Exception as error:  # noqa: BLE001 - a template is a program: it can raise anything
-            raise ChatTemplateError(
-                f"Line {conversation.line}: the model's chat template refuses it: {error}"
-            ) from error
-        return rendered
-
-    def end_of_turn(self, text: str, start: int, content_end: int, end: int) -> int:
-        """Where training ends in a turn that spans `start` to `end`: behind its end-of-turn mark.
-
-        White space behind the mark is the template's, not the model's. Where white space is all that ends a turn, it
-        is the mark.
-        """
-        stripped = len(text[start:end].rstrip()) + start
-        return stripped if text.endswith(self._specials, start, stripped) or stripped > content_end else end
-
-    def first_special(self, text: str, start: int, end: int) -> int | None:
-        """Position behind the first special token in a range, if there is one."""
-        found = [at + len(token) for token in self._specials if (at := text.find(token, start, end)) >= 0]
-        return min(found, default=None)
+            return ConversationView(self._template, conversation, turns)
 
     def _turn(self, message: Message) -> dict[str, Any]:
         role = message.role
@@ -133,207 +77,6 @@ class ChatRenderer:
         return {"role": role, "content": message.content if message.content is not None else "", **message.fields}
 
 
-class _View:
-    """One conversation beside its whole render."""
-
-    def __init__(self, renderer: ChatRenderer, conversation: Conversation, turns: list[dict[str, Any]]) -> None:
-        self.renderer = renderer
-        self.conversation = conversation
-        self.turns = turns
-        self.text = renderer.apply(turns, conversation, prompt=False)
-        self._headers: dict[int, str] = {}
-
-    def spans(self, trained: Sequence[int]) -> list[tuple[int, int]]:
-        """Where the model writes, turn by turn.
-
-        Raises:
-            ChatTemplateError: it cannot be seen.
-        """
-        found: dict[int, tuple[int, int]] = {}
-        for index in trained:
-            with suppress(_UnstableError):
-                found[index] = self.span_by_prefix(index)
-        if len(found) < len(trained):
-            found = self.spans_by_markers(found)
-        return [found[index] for index in trained]
-
-    def span_by_prefix(self, index: int) -> tuple[int, int]:
-        """A turn's trained span, if the template renders the turns before it, and it, as in the whole."""
-        header = self.header(index)
-        prompt = self.prefix(index, prompt=True)
-        last = index + 1 == len(self.turns)
-        upto = self.text if last else self.prefix(index + 1, prompt=False)
-        if not header or not self.text.startswith(prompt) or not self.text.startswith(upto):
-            raise _UnstableError
-        answer = self.answer(index)
-        at = self.text.rfind(answer, len(prompt), len(upto)) if answer else len(prompt)
-        if at < 0:
-            raise _UnstableError
-        content_end = at + len(answer)
-        return len(prompt), self.renderer.end_of_turn(self.text, len(prompt), content_end, len(upto))
-
-    def prefix(self, count: int, *, prompt: bool) -> str:
-        """Render of the first turns. Templates that refuse a beginning cannot be compared with it."""
-        if count == 0:
-            raise _UnstableError
-        try:
-            return self.renderer.apply(self.turns[:count], self.conversation, prompt=prompt)
-        except ChatTemplateError as error:
-            raise _UnstableError from error
-
-    def header(self, index: int) -> str:
-        """What the template writes to begin an assistant's turn after the first `index` turns."""
-        if index not in self._headers:
-            bare, prompted = self.prefix(index, prompt=False), self.prefix(index, prompt=True)
-            if not prompted.startswith(bare):
-                raise _UnstableError
-            self._headers[index] = prompted[len(bare) :]
-        return self._headers[index]
-
-    def lacks_reasoning(self, index: int, span: tuple[int, int]) -> bool:
-        """Whether the template left out reasoning within the turn's words."""
-        reasoning = _END_OF_REASONING.match(self.turns[index]["content"])
-        if reasoning is None:
-            return False
-        words = reasoning.group().partition("</think>")[0].strip().removeprefix("<think>").strip()
-        return words not in self.text[slice(*span)]
-
-    def is_open_ended(self, index: int, span: tuple[int, int]) -> bool:
-        """Whether no mark ends the turn."""
-        answer = self.answer(index)
-        return bool(answer) and self.text[slice(*span)].rstrip().endswith(answer)
-
-    def next_result(self, index: int) -> str:
-        """What a tool answers to the turn."""
-        following = self.turns[index + 1] if index + 1 < len(self.turns) else None
-        return str(following["content"]).strip() if following and following["role"] in ("tool", "function") else ""
-
-    def answer(self, index: int) -> str:
-        """The turn's words without surrounding white space and without reasoning, which templates treat apart."""
-        return _END_OF_REASONING.sub("", self.turns[index]["content"]).strip()
-
-    def spans_by_markers(self, known: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
-        """Spans of all assistant turns: known ones, and others found by replacing each turn's words by a marker.
-
-        Raises:
-            ChatTemplateError: the text around the markers does not occur in the whole render.
-        """
-        assistants = [index for index, turn in enumerate(self.turns) if turn["role"] == "assistant"]
-        answers = self._locate([index for index in assistants if self.answer(index)])
-        spans = dict(known)
-        cursor = 0
-        for index in assistants:
-            ceiling = min((start for other, (start, _) in answers.items() if other > index), default=len(self.text))
-            if index not in spans:
-                if index in answers:
-                    start, end = answers[index]
-                    begin = self._behind_last_header(index, cursor, start)
-                else:
-                    begin = end = self._behind_first_header(index, cursor, ceiling)
-                spans[index] = (begin, self._end_after(end, ceiling))
-            cursor = spans[index][1]
-        return spans
-
-    def _end_after(self, end: int, ceiling: int) -> int:
-        """Behind the first special token after an answer, else behind the white space that follows it."""
-        behind = self.renderer.first_special(self.text, end, ceiling)
-        if behind is not None:
-            return behind
-        rest = self.text[end:ceiling]
-        return end + len(rest) - len(rest.lstrip())
-
-    def _behind_last_header(self, index: int, floor: int, content_start: int) -> int:
-        """Where the model begins to write a turn whose words stand at `content_start`."""
-        header = self._header_or_none(index)
-        at = self.text.rfind(header, floor, content_start) if header else -1
-        return at + len(header) if header and at >= 0 else content_start
-
-    def _behind_first_header(self, index: int, floor: int, ceiling: int) -> int:
-        """Where the model begins to write a turn without words. Prompts may open reasoning that such a turn lacks."""
-        header = self._header_or_none(index) or ""
-        for start in (header, header.partition("<think>")[0]):
-            at = self.text.find(start, floor, ceiling) if start else -1
-            if at >= 0:
-                return at + len(start)
-        raise self.fault(index, "where the turn begins cannot be seen")
-
-    def _header_or_none(self, index: int) -> str | None:
-        try:
-            return self.header(index)
-        except _UnstableError:
-            return None
-
-    def _locate(self, marked: Sequence[int]) -> dict[int, tuple[int, int]]:
-        """Where each marked turn's answer stands in the whole render."""
-        markers = {index: f"\u2039turn {index} of {self.conversation.line}\u203a" for index in marked}
-        turns = list(self.turns)
-        for index, marker in markers.items():
-            content = turns[index]["content"]
-            reasoning = _END_OF_REASONING.match(content)
-            turns[index] = turns[index] | {"content": (reasoning.group() if reasoning else "") + marker}
-        rest = self.renderer.apply(turns, self.conversation, prompt=False)
-        position = 0
-        found: dict[int, tuple[int, int]] = {}
-        for index, marker in markers.items():
-            between, marker_seen, rest = rest.partition(marker)
-            answer = self.answer(index)
-            if not marker_seen:
-                raise self.fault(index, "the template leaves the turn's text out")
-            if not self.text.startswith(between.rstrip(), position):
-                raise self.fault(index, "the text before the turn depends on what the turn says")
-            start = self.text.find(answer, position + len(between.rstrip()))
-            if start < 0 or self.text[position + len(between.rstrip()) : start].strip():
-                raise self.fault(index, "the template changes the turn's text")
-            found[index] = (start, start + len(answer))
-            position = start + len(answer)
-            rest = self._realign(rest, position)
-        if self.text[position:] != rest:
-            raise self.fault(marked[-1] if marked else 0, "the text behind the turn depends on what the turn says")
-        return found
-
-    def _realign(self, rest: str, position: int) -> str:
-        """Put back the white space that ends an answer and that its marker lacks."""
-        tail = self.text[position:]
-        missing = tail[: len(tail) - len(tail.lstrip())]
-        kept = rest[: len(rest) - len(rest.lstrip())]
-        return missing.removesuffix(kept) + rest if missing.endswith(kept) else rest
-
-    def fault(self, index: int, reason: str) -> ChatTemplateError:
-        """What is wrong with one turn."""
-        return ChatTemplateError(
-            f"Line {self.conversation.line}, messages[{index}]: {reason}, so it cannot be seen which tokens the "
-            "assistant wrote."
-        )
-
-
-def _check(view: _View, trained: Sequence[int], spans: Sequence[tuple[int, int]]) -> None:
-    """Refuse spans that overlap, or lack what the assistant says or calls."""
-    floor = 0
-    for index, (start, end) in zip(trained, spans, strict=True):
-        if start < floor or end <= start:
-            raise view.fault(index, "its trained text is empty or overlaps another turn")
-        floor = end
-        text = view.text[start:end]
-        if view.answer(index) not in text:
-            raise view.fault(index, "the chat template does not show what it says")
-        for said in _called(view.turns[index]):
-            if said not in text:
-                raise view.fault(index, f"the chat template does not show {said!r} of its calls")
-        result = view.next_result(index)
-        if result and result in text and result not in str(view.turns[index]):
-            raise view.fault(index, "the chat template writes a tool's result into it")
-
-
-def _called(turn: dict[str, Any]) -> Iterator[str]:
-    """Names of called functions, and the arguments that every template writes as they are."""
-    for call in turn.get("tool_calls", ()):
-        function = call.get("function", call)
-        yield str(function.get("name", ""))
-        arguments = function.get("arguments")
-        if isinstance(arguments, dict):
-            yield from (value for value in arguments.values() if isinstance(value, str) and value.isalnum())
-
-
 def _with_decoded_arguments(turn: dict[str, Any]) -> dict[str, Any]:
     if "tool_calls" not in turn:
         return turn
@@ -342,11 +85,12 @@ def _with_decoded_arguments(turn: dict[str, Any]) -> dict[str, Any]:
 
 def _decoded(call: Any) -> Any:
     function = call.get("function") if isinstance(call, dict) else None
-    arguments = function.get("arguments") if isinstance(function, dict) else None
-    if not isinstance(arguments, str):
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call
     try:
-        decoded = json.loads(arguments)
+        decoded = json.loads(function["arguments"])
     except ValueError:
         return call
-    return call | {"function": function | {"arguments": decoded}} if isinstance(decoded, dict) else call
+    if not isinstance(decoded, dict):
+        return call
+    return call | {"function": {**function, "arguments": decoded}}

@@ -1,9 +1,7 @@
 """The one training loop: steps, metrics, evaluation, checkpoints. What is trained, a task knows."""
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,13 +9,13 @@ from torch import Tensor
 
 from tunesmith.rundir import RunDirectory
 from tunesmith.spec import events
-from tunesmith.spec.errors import NonFiniteError
 from tunesmith.spec.job import JobSpec
 from tunesmith.training.checkpoint import folder_name, remove_folder, write_folder
 from tunesmith.training.optim import build_optimizer, count_steps, learning_rate
 from tunesmith.training.order import DataOrder
-from tunesmith.training.reporting import Pace, Reporter, peak_memory
+from tunesmith.training.reporting import Reporter
 from tunesmith.training.state import Progress, load_state, save_state, seed_all
+from tunesmith.training.step_reports import Outcome, StepReports, recorded_event
 from tunesmith.training.stopping import StopFlag, StopRequested
 from tunesmith.training.task import Task
 
@@ -28,22 +26,6 @@ _SAVE_SHARE = 20
 """Such a checkpoint is due once training has lasted this many times as long as the last save took."""
 
 _CRASH_CHECKPOINTS_KEPT = 2
-
-
-@dataclass
-class _Outcome:
-    """A step whose figures are on their way from the device."""
-
-    step: int
-    sequences: Sequence[int]
-    figures: Tensor
-    """[3] on the host: sum of losses, hits, gradient norm. Valid once `ready` has passed."""
-
-    ready: torch.cuda.Event | None
-    trained: int
-    tokens: int
-    tokens_total: int
-    rate: float
 
 
 class Loop:
@@ -60,7 +42,6 @@ class Loop:
         self._order = DataOrder(spec.optimization, task.sequence_count)
         self._optimizer = build_optimizer(task.model, spec.optimization)
         self._parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
-        self._pending: _Outcome | None = None
         self._saved: list[tuple[int, bool]] = []
         self._last_save = time.monotonic()
         self._save_seconds = 0.0
@@ -83,7 +64,7 @@ class Loop:
             StopRequested: the flag was set; a checkpoint holds everything done.
             NonFiniteError: the loss or the gradient became NaN or infinite.
         """
-        self._pace = Pace()
+        self._reports = StepReports(self._task, self._order, self._total, self._reporter)
         try:
             self._finish_step(self.progress.step)
             while self.progress.step < self._total:
@@ -131,16 +112,14 @@ class Loop:
         self._optimizer.step()
         self._optimizer.zero_grad()
         tokens = sum(batch.tokens for batch in batches)
-        self.progress = self.progress.model_copy(
-            update={"step": index + 1, "tokens": self.progress.tokens + tokens}
-        )
+        self.progress = self.progress.model_copy(update={"step": index + 1, "tokens": self.progress.tokens + tokens})
         figures = torch.stack([torch.stack(losses).sum().float(), torch.stack(hits).sum().float(), norm.float()])
-        self._report(
-            _Outcome(
+        self._reports.add(
+            Outcome(
                 step=index + 1,
                 sequences=sequences,
                 figures=figures.to("cpu", non_blocking=True),
-                ready=_recorded_event(self._task.device),
+                ready=recorded_event(self._task.device),
                 trained=trained,
                 tokens=tokens,
                 tokens_total=self.progress.tokens,
@@ -155,49 +134,6 @@ class Loop:
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 
-    def _report(self, outcome: _Outcome) -> None:
-        """Report a step; on a GPU the one before it, so that the host never waits for the step just begun."""
-        if outcome.ready is None:
-            self._pending = outcome
-            self._report_pending()
-            return
-        self._report_pending()
-        self._pending = outcome
-
-    def _report_pending(self) -> None:
-        outcome, self._pending = self._pending, None
-        if outcome is None:
-            return
-        if outcome.ready is not None:
-            outcome.ready.synchronize()
-        loss, hits, norm = outcome.figures.tolist()
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise self._non_finite(outcome, loss)
-        speed, eta = self._pace.step(outcome.tokens, self._total - outcome.step)
-        self._reporter.write(
-            events.Metrics,
-            step=outcome.step,
-            total_steps=self._total,
-            epoch=self._order.epochs_after(outcome.step),
-            loss=loss / outcome.trained,
-            token_accuracy=hits / outcome.trained,
-            learning_rate=outcome.rate,
-            grad_norm=norm,
-            tokens_total=outcome.tokens_total,
-            tokens_per_second=speed,
-            memory_bytes=peak_memory(self._task.device),
-            eta_seconds=eta,
-        )
-
-    def _non_finite(self, outcome: _Outcome, loss: float) -> NonFiniteError:
-        lines = self._task.lines(outcome.sequences)
-        shown = ", ".join(map(str, lines[:20])) + (", ..." if len(lines) > 20 else "")
-        what = "gradient" if math.isfinite(loss) else "loss"
-        return NonFiniteError(
-            f"The {what} of step {outcome.step} is not finite. Lines of its rows: {shown}.",
-            hint="Lower the learning rate, or look at these rows.",
-        )
-
     def _finish_step(self, step: int) -> None:
         """What is due after a step. After a resume: what the interrupted run still owed."""
         if not step:
@@ -205,7 +141,7 @@ class Loop:
         owed = self._is_due(self._spec.cadence.eval_steps, step) and self.progress.evaluated_step < step
         if owed:
             self._timed(self._evaluate)
-        if not self._pace.steps and not owed:
+        if not self._reports.pace.steps and not owed:
             return
         if self._is_due(self._spec.cadence.save_steps, step):
             self._timed(lambda: self._save(offered=True))
@@ -218,10 +154,10 @@ class Loop:
         return self._order.ends_epoch(step) if isinstance(cadence, str) else step % cadence == 0
 
     def _timed(self, work: Callable[[], None]) -> None:
-        self._report_pending()
+        self._reports.flush()
         start = time.monotonic()
         work()
-        self._pace.exclude(time.monotonic() - start)
+        self._reports.pace.exclude(time.monotonic() - start)
 
     def _evaluate(self) -> None:
         self._task.model.eval()
@@ -243,7 +179,7 @@ class Loop:
             )
 
     def _save(self, *, offered: bool) -> None:
-        self._report_pending()
+        self._reports.flush()
         start = time.monotonic()
         step = self.progress.step
         name = folder_name(step)
@@ -268,11 +204,3 @@ class Loop:
             self._saved.remove((step, kind))
             path = f"{self._run.checkpoints.name}/{folder_name(step)}"
             self._reporter.write(events.CheckpointRemoved, step=step, path=path)
-
-
-def _recorded_event(device: torch.device) -> torch.cuda.Event | None:
-    if device.type != "cuda":
-        return None
-    event = torch.cuda.Event()
-    event.record()
-    return event

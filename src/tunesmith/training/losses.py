@@ -37,7 +37,7 @@ def loss_from_hidden(hidden: Tensor, head: torch.nn.Linear, targets: Tensor, dty
     The gradients are computed together with the loss, chunk by chunk, so that logits exist for one chunk only and the
     head is multiplied once forward and once back. A frozen head costs no gradient of its own.
     """
-    loss, correct = _HeadLoss.apply(hidden, head.weight, head.bias, targets, dtype)
+    loss, correct = _HeadLoss.apply(hidden, head.weight, head.bias, targets, dtype)  # type: ignore[no-untyped-call]
     return Sums(loss, correct)
 
 

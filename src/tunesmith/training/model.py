@@ -31,16 +31,12 @@ def load_config(folder: Path) -> Any:
     """
     try:
         raw = json.loads((folder / "config.json").read_text())
+        _require_known(raw)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except FileNotFoundError as error:
         raise ModelLoadError("The base model has no config.json.") from error
     except (OSError, ValueError, KeyError) as error:
         raise ModelLoadError(f"The base model's config.json cannot be used: {_first_line(error)}") from error
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        own_code = " It names code of its own (`auto_map`), which is never run." if "auto_map" in raw else ""
-        raise ModelLoadError(
-            f"The architecture {config.model_type!r} is not a causal language model known here.{own_code}"
-        )
     return config
 
 
@@ -91,6 +87,14 @@ def pick_device() -> torch.device:
 def device_name(device: torch.device) -> str:
     """`cpu`, or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _require_known(config: Any) -> None:
+    kind = config.get("model_type")
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    own_code = " It brings code of its own (`auto_map`), which is never run." if "auto_map" in config else ""
+    raise ModelLoadError(f"The architecture {kind!r} is not a causal language model known here.{own_code}")
 
 
 def _require_safetensors(folder: Path) -> None:

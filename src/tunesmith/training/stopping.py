@@ -4,7 +4,7 @@ import signal
 from types import FrameType
 
 
-class StopRequested(BaseException):  # noqa: N818 - it is no error, and no handler of errors may swallow it
+class StopRequested(BaseException):
     """Unwinds work that may be left unfinished."""
 
 

@@ -1,4 +1,4 @@
-"""What a method gives the loop. The loop knows optimizer steps; a task knows what a sequence, a batch and a loss are."""
+"""What a method gives the loop: the loop knows steps, a task knows what a sequence, a batch and a loss are."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -39,7 +39,7 @@ class Encoder:
     def __init__(self, tokenizer: Any) -> None:
         if not tokenizer.is_fast:
             raise ModelLoadError(
-                "The model's tokenizer has no tokenizer.json, without which it is unknown which characters a token covers.",
+                "The model's tokenizer has no tokenizer.json, so it is unknown which characters a token covers.",
                 hint="Save it once with a fast tokenizer.",
             )
         self._tokenizer = tokenizer

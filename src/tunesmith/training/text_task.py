@@ -149,7 +149,7 @@ def open_model(
     language_model.settle()
     if language_model.slow_reason is not None:
         workplace.reporter.note(
-            f"Rows are padded instead of concatenated, which is slower and trains the same: {language_model.slow_reason}."
+            f"Rows are padded, not concatenated, which is slower and trains the same: {language_model.slow_reason}."
         )
     if adapted:
         return model, language_model, None

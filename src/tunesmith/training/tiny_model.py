@@ -1,6 +1,6 @@
-"""A random language model of a few thousand parameters, for tests and demonstrations.
+"""A random language model of some thirty thousand parameters, for tests and demonstrations.
 
-    python -m tunesmith.training.tiny_model text DIRECTORY
+python -m tunesmith.training.tiny_model text DIRECTORY
 """
 
 import sys
@@ -40,8 +40,8 @@ def build(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
+        hidden_size=32,
+        intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from attempts import LORA, attempt, chat, checkpoint, losses, of_kind, run, write_rows
 from tunesmith.spec.events import CheckpointSaved, Note, Resumed, Succeeded
 
@@ -42,9 +43,13 @@ def _both(order_of: Any, tmp_path: Path, step: int, spoil: Any = None) -> tuple[
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 5, 7], ids=lambda step: f"step-{step}")
-def test_resuming_a_lora_training_at_any_step_is_bit_identical(tiny_model: Path, tmp_path: Path, rows: Path, step: int) -> None:
+def test_resuming_a_lora_training_at_any_step_is_bit_identical(
+    tiny_model: Path, tmp_path: Path, rows: Path, step: int
+) -> None:
     def order(**changes: Any) -> Any:
-        return attempt(tiny_model, rows, adapter=DROPOUT, save_steps=1, micro_batch_size=2, schedule="cosine", **changes)
+        return attempt(
+            tiny_model, rows, adapter=DROPOUT, save_steps=1, micro_batch_size=2, schedule="cosine", **changes
+        )
 
     whole, resumed = _both(order, tmp_path, step)
     assert resumed == whole
@@ -58,7 +63,15 @@ def test_resuming_is_bit_identical_for_every_kind_of_training(
 ) -> None:
     def order(**changes: Any) -> Any:
         return attempt(
-            tiny_model, rows, adapter=adapter, packing=packing, batch_size=2, max_length=96, dtype=dtype, save_steps=1, **changes
+            tiny_model,
+            rows,
+            adapter=adapter,
+            packing=packing,
+            batch_size=2,
+            max_length=96,
+            dtype=dtype,
+            save_steps=1,
+            **changes,
         )
 
     whole, resumed = _both(order, tmp_path, 3)
@@ -108,7 +121,9 @@ def _spoil_tensors(folder: Path, name: str) -> None:
     ],
     ids=["random", "position", "optimizer", "weights"],
 )
-def test_losing_any_part_of_the_state_changes_the_result(tiny_model: Path, tmp_path: Path, rows: Path, spoil: Any) -> None:
+def test_losing_any_part_of_the_state_changes_the_result(
+    tiny_model: Path, tmp_path: Path, rows: Path, spoil: Any
+) -> None:
     def order(**changes: Any) -> Any:
         return attempt(tiny_model, rows, adapter=DROPOUT, save_steps=1, **changes)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from attempts import attempt, chat, losses, run, write_rows
+from tunesmith.data.rows import read_examples
 from tunesmith.spec.job import AttemptSpec
 from tunesmith.training.adapters import new_adapter
 from tunesmith.training.model import load_model, load_tokenizer
 from tunesmith.training.text import Encoder
-from tunesmith.data.rows import read_examples
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_kept"), pytest.mark.filterwarnings("ignore")]
 

@@ -1,0 +1,104 @@
+"""The engine's promises on a CUDA device."""
+
+import math
+
+import pytest
+import torch
+
+from attempts import LORA, attempt, chat, checkpoint, losses, of_kind, run, write_rows
+from tunesmith.spec.events import Metrics, Resumed, Started, Succeeded
+from tunesmith.training import attention
+from tunesmith.training.language_model import LanguageModel
+from tunesmith.training.model import load_model
+from tunesmith.training.text import TokenRow
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.usefixtures("signals_kept"),
+]
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return write_rows(tmp_path / "train.jsonl", chat(12))
+
+
+@pytest.mark.parametrize("adapter", [LORA, None], ids=["lora", "full"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("packing", [False, True], ids=["rows", "packed"])
+def test_a_training_succeeds_and_lowers_the_loss(tiny_model, tmp_path, rows, adapter, dtype, packing):
+    order = attempt(tiny_model, rows, adapter=adapter, dtype=dtype, packing=packing, epochs=10.0, validation=rows)
+    code, events = run(order, tmp_path / "run")
+    assert code == 0
+    assert of_kind(events, Started)[0].device == torch.cuda.get_device_name(0)
+    assert losses(events)[-1] < losses(events)[0]
+    assert [event.step for event in of_kind(events, Metrics)] == list(range(1, len(losses(events)) + 1))
+    assert of_kind(events, Succeeded)
+
+
+def test_losses_equal_those_of_the_processor(tiny_model, tmp_path, rows, monkeypatch):
+    from tunesmith.training import model
+
+    _, on_gpu = run(attempt(tiny_model, rows), tmp_path / "gpu")
+    monkeypatch.setattr(model, "pick_device", lambda: torch.device("cpu"))
+    _, on_cpu = run(attempt(tiny_model, rows), tmp_path / "cpu")
+    assert losses(on_gpu) == pytest.approx(losses(on_cpu), abs=1e-3)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_variable_length_kernel_equals_attention_row_by_row(window, dtype):
+    device = torch.device("cuda")
+    lengths = (9, 30, 4)
+    query = torch.randn(1, 4, sum(lengths), 16, device=device, dtype=dtype, requires_grad=True)
+    key, value = (torch.randn(1, 2, sum(lengths), 16, device=device, dtype=dtype, requires_grad=True) for _ in range(2))
+    with attention.attending_within(lengths, device):
+        fast, _ = attention.attend(torch.nn.Module(), query, key, value, None, sliding_window=window)
+        parts = (query.float(), key.float(), value.float())
+        plain, _ = attention.attend(torch.nn.Module(), *parts, None, sliding_window=window)
+    torch.testing.assert_close(fast.float(), plain, atol=2e-2, rtol=2e-2)
+    gradients = [
+        torch.autograd.grad(output.float().square().sum(), query, retain_graph=True)[0] for output in (fast, plain)
+    ]
+    torch.testing.assert_close(*(gradient.float() for gradient in gradients), atol=5e-2, rtol=5e-2)
+
+
+def test_rows_are_kept_apart(tiny_model):
+    import numpy as np
+
+    language_model = LanguageModel(
+        load_model(tiny_model, torch.bfloat16, torch.device("cuda")), torch.device("cuda"), torch.bfloat16
+    )
+    language_model.settle()
+    assert language_model.layout == "concatenated"
+    rows = [TokenRow(1, np.arange(length, dtype=np.int32), np.arange(length) > 0) for length in (9, 14)]
+    other = TokenRow(1, rows[0].ids + 5, rows[0].trained)
+    with torch.no_grad():
+        kept, changed = (language_model.logits(language_model.batch([first, rows[1]])) for first in (rows[0], other))
+    assert torch.equal(kept[9:], changed[9:])
+
+
+def test_resuming_goes_on_where_it_stopped(tiny_model, tmp_path, rows):
+    _, whole = run(attempt(tiny_model, rows, save_steps=1), tmp_path / "whole")
+    order = attempt(tiny_model, rows, save_steps=1, resume_from=[checkpoint(whole, tmp_path / "whole", 3)])
+    _, resumed = run(order, tmp_path / "resumed")
+    assert of_kind(resumed, Resumed)
+    assert losses(resumed) == pytest.approx(losses(whole)[3:], abs=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_the_job_within_three_steps(tiny_model, tmp_path, rows, monkeypatch):
+    from tunesmith.training.text_task import TextTask
+
+    calls = []
+
+    def forward(self, batch, real=TextTask.forward):
+        sums = real(self, batch)
+        calls.append(batch)
+        return type(sums)(sums.loss * math.nan, sums.correct) if len(calls) == 2 else sums
+
+    monkeypatch.setattr(TextTask, "forward", forward)
+    code, events = run(attempt(tiny_model, rows, save_steps=1), tmp_path / "run")
+    assert code == 1
+    assert events[-1].error.code == "non_finite"
+    assert len(calls) <= 4

@@ -107,7 +107,9 @@ def _tour(console: Console, service: Service) -> None:
     training = time.monotonic() - training_started
     adapter = _adapter_folder(service, job)
     service.stop()
-    console.print(f"  {job.fine_tuned_model} after {training:.0f} s; the server is stopped", highlight=False, soft_wrap=True)
+    console.print(
+        f"  {job.fine_tuned_model} after {training:.0f} s; the server is stopped", highlight=False, soft_wrap=True
+    )
 
     _heading(console, 4, "base and tuned model, side by side")
     comparing_started = time.monotonic()

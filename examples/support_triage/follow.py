@@ -50,5 +50,5 @@ def _step(event: FineTuningJobEvent) -> int:
 
 
 def _extra(job: FineTuningJob, name: str) -> Any:
-    """A field that the client's types do not know."""
-    return (job.model_extra or {}).get(name)
+    """A field that not every version of the client knows."""
+    return getattr(job, name, None)

@@ -1,6 +1,6 @@
 """What this machine can train on, without torch: NVIDIA GPUs through NVML, else the CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -21,13 +21,33 @@ class Device(Frozen):
 CPU = Device(name="cpu")
 
 
-def discover() -> tuple[Device, ...]:
-    """All GPUs of this machine, or the CPU when there is none."""
+def discover(visible: str | None) -> tuple[Device, ...]:
+    """The GPUs of this machine, or the CPU when there is none.
+
+    Args:
+        visible: as `CUDA_VISIBLE_DEVICES`: numbers or UUIDs of the GPUs to use, separated by commas; none = all.
+    """
     with _nvml() as nvml:
         if nvml is None:
             return (CPU,)
         handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        return tuple(Device(name=nvml.nvmlDeviceGetUUID(handle)) for handle in handles) or (CPU,)
+        names = [nvml.nvmlDeviceGetUUID(handle) for handle in handles]
+    return tuple(Device(name=name) for name in chosen(names, visible)) or (CPU,)
+
+
+def chosen(names: Sequence[str], visible: str | None) -> list[str]:
+    """The GPUs that a `CUDA_VISIBLE_DEVICES` leaves, in its order; like CUDA, it ends at the first unknown entry."""
+    if visible is None:
+        return list(names)
+    found = []
+    for entry in (part.strip() for part in visible.split(",")):
+        if entry.isdecimal() and int(entry) < len(names):
+            found.append(names[int(entry)])
+        elif entry.startswith("GPU-") and (match := next((name for name in names if name.startswith(entry)), None)):
+            found.append(match)
+        else:
+            break
+    return found
 
 
 def used_bytes(device: Device) -> int:

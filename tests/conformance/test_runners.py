@@ -23,7 +23,7 @@ RUNNERS = load_plugins("tunesmith.runners")
 )
 def runner(request):
     name, warm = request.param
-    runner = RUNNERS[name].create(sys.executable, warm)
+    runner = RUNNERS[name].create(sys.executable, warm, None)
     runner.open()
     wait_for(runner.is_ready)
     yield runner
@@ -82,7 +82,7 @@ def test_a_killed_worker_is_noticed_within_two_seconds(runner, waiting_run):
 def test_a_handle_lets_another_runner_follow_the_worker(runner, waiting_run):
     handle = runner.start(waiting_run, CPU)
     wait_for(waiting_run.is_held)
-    other = next(iter(RUNNERS.values())).create(sys.executable, False)
+    other = next(iter(RUNNERS.values())).create(sys.executable, False, None)
     assert other.poll(handle, waiting_run) is None
     other.stop(handle, force=True)
     wait_for(lambda: not waiting_run.is_held())

@@ -138,10 +138,10 @@ def test_the_dialect_words_errors_in_its_own_way(source, home):
 
 
 @pytest.mark.slow
-def test_the_method_checks_and_trains(source, tiny_model_folder, tmp_path):
-    checked = _attempt(source, tiny_model_folder, tmp_path / "check", purpose="check", share=0.1)
+def test_the_method_checks_and_trains(source, tiny_model, tmp_path):
+    checked = _attempt(source, tiny_model, tmp_path / "check", purpose="check", share=0.1)
     assert isinstance(checked[-1], Checked)
-    plain, smoothed = (_losses(source, tiny_model_folder, tmp_path / str(share), share) for share in (0.0, 0.2))
+    plain, smoothed = (_losses(source, tiny_model, tmp_path / str(share), share) for share in (0.0, 0.2))
     assert plain[-1] < plain[0]
     assert smoothed[-1] < smoothed[0]
     assert smoothed[0] != plain[0]

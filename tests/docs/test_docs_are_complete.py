@@ -105,7 +105,7 @@ def test_every_setting_is_described_with_its_variable_and_its_default():
 
 
 def _shown_default(value):
-    if value in ((), {}):
+    if value in ((), {}, None):
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

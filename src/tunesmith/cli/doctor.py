@@ -54,7 +54,7 @@ def _findings(home: Path | None, host: str | None, port: int | None) -> Iterator
         yield Finding("settings", Status.FAIL, error.message, error.hint)
         return
     yield Finding("settings", Status.PASS, f"home {settings.home}, address {settings.host} port {settings.port}")
-    yield from machine_checks.training(settings.worker_python)
+    yield from machine_checks.training(settings.worker_python, settings.visible_gpus)
     yield from home_checks.home(settings.home, settings.host, settings.port)
     yield from model_checks.models(settings.model_aliases, settings.model_roots)
 

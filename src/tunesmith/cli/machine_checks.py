@@ -54,12 +54,12 @@ def sqlite_version() -> Finding:
     )
 
 
-def training(worker_python: str) -> Iterator[Finding]:
+def training(worker_python: str, visible_gpus: str | None) -> Iterator[Finding]:
     """The worker's interpreter and the devices that it can use."""
     probed = _probe(worker_python)
     if isinstance(probed, Finding):
         yield probed
-        yield _devices(discover(), cuda_devices=None)
+        yield _devices(discover(visible_gpus), cuda_devices=None)
         return
     versions = ", ".join(f"{name} {version}" for name, version in probed["versions"].items())
     if probed["missing"]:
@@ -72,7 +72,7 @@ def training(worker_python: str) -> Iterator[Finding]:
         )
     else:
         yield Finding("worker", Status.PASS, f"{worker_python} (Python {probed['python']}) imports {versions}")
-    yield _devices(discover(), cuda_devices=probed.get("cuda_devices"))
+    yield _devices(discover(visible_gpus), cuda_devices=probed.get("cuda_devices"))
 
 
 def _probe(worker_python: str) -> dict[str, Any] | Finding:

@@ -97,11 +97,11 @@ class _StrictRequest(Request):
         try:
             parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
             json.dumps(parsed, ensure_ascii=False).encode()
-            return parsed
         except UnicodeEncodeError:
             raise json.JSONDecodeError("it holds half of a surrogate pair", "", 0) from None
         except RecursionError:
             raise json.JSONDecodeError("it is nested too deeply", "", 0) from None
+        return parsed
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -70,7 +70,9 @@ class Publisher:
 
 
 def model_name(base: str, suffix: str | None, job_id: str) -> str:
-    """OpenAI's form of a produced model's name: `ft:BASE:ORGANISATION:SUFFIX:ID`."""
+    """OpenAI's form of a produced model's name: `ft:BASE:ORGANISATION:SUFFIX:ID`, also on top of a produced model."""
+    if base.startswith("ft:"):
+        base = base.removeprefix("ft:").rsplit(":", 3)[0]
     plain = re.sub(r"[^a-z0-9-]+", "-", (suffix or "").lower()).strip("-")
     return f"ft:{base}:local:{plain}:{job_id[:8]}"
 

@@ -83,7 +83,9 @@ class Recorder:
         if event.step > checkpoints.best_step(self._connection, job_id):
             jobs.change(self._connection, job_id, fruitless_losses=0)
         at, path = event.at.timestamp(), self._run.path / event.path
-        files = self._publisher.offer(self._connection, path, step=event.step, at=at) if event.offered else []
+        # A worker that is ahead of the server may have removed it again; the event of that follows.
+        is_there = event.offered and path.is_dir()
+        files = self._publisher.offer(self._connection, path, step=event.step, at=at) if is_there else []
         checkpoints.add(
             self._connection,
             job_id=job_id,

@@ -4,15 +4,17 @@ import logging
 import time
 from pathlib import Path
 
+from tunesmith.assets.content import ContentUse
 from tunesmith.devices import Device
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.service import run_directory
+from tunesmith.jobs.tidying import tidy
 from tunesmith.jobs.transitions import move
 from tunesmith.rundir import RunDirectory
 from tunesmith.runners import Runner
-from tunesmith.spec.errors import TunesmithError
+from tunesmith.spec.errors import InternalError, TunesmithError
 from tunesmith.spec.job import AttemptSpec
-from tunesmith.spec.lifecycle import Trigger
+from tunesmith.spec.lifecycle import State, Trigger
 from tunesmith.store import attempts, checkpoints, jobs
 from tunesmith.store.attempts import Attempt
 from tunesmith.store.database import Database
@@ -27,10 +29,13 @@ CLAIM_SECONDS = 30.0
 class Scheduler:
     """Claims jobs for free devices and starts their workers."""
 
-    def __init__(self, database: Database, runner: Runner, resolver: InputResolver, runs: Path, server_id: str) -> None:
+    def __init__(
+        self, database: Database, runner: Runner, resolver: InputResolver, use: ContentUse, runs: Path, server_id: str
+    ) -> None:
         self._database = database
         self._runner = runner
         self._resolver = resolver
+        self._use = use
         self._runs = runs
         self._server_id = server_id
 
@@ -107,10 +112,12 @@ class Scheduler:
     def _give_up(self, job: Job, attempt: Attempt, error: TunesmithError | OSError) -> None:
         """What cannot even be started now, such as a model that was removed, is the job's failure."""
         now = time.time()
-        info = error.info if isinstance(error, TunesmithError) else TunesmithError(str(error)).info
+        info = error.info if isinstance(error, TunesmithError) else InternalError(str(error)).info
         with self._database.write() as connection:
             current = jobs.get(connection, job.id)
             assert current is not None
-            move(connection, current, Trigger.FAIL, at=now, attempt=attempt.number)
-            jobs.change(connection, job.id, error=info.model_dump())
+            moved = move(connection, current, Trigger.FAIL, at=now, attempt=attempt.number)
+            if moved.state is State.FAILED:
+                jobs.change(connection, job.id, error=info.model_dump())
             attempts.change(connection, attempt, settled=True, ended_at=now)
+            tidy(connection, moved, self._use)

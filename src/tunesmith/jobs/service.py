@@ -7,7 +7,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from tunesmith.assets.content import ContentUse
 from tunesmith.jobs.admission import Admission
+from tunesmith.jobs.tidying import tidy
 from tunesmith.jobs.transitions import move
 from tunesmith.rundir import RunDirectory
 from tunesmith.spec.errors import BusyError, CheckpointNotFoundError, InvalidRequestError, JobNotFoundError
@@ -26,9 +28,12 @@ _BUSY = (State.QUEUED, State.STARTING, State.RUNNING, State.PAUSING, State.REQUE
 class Jobs:
     """Submit, read and steer jobs. Every method that changes something returns after the commit."""
 
-    def __init__(self, database: Database, admission: Admission, runs: Path, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, admission: Admission, use: ContentUse, runs: Path, wake: Callable[[], None]
+    ) -> None:
         self._database = database
         self._admission = admission
+        self._use = use
         self._runs = runs
         self._wake = wake
 
@@ -182,6 +187,7 @@ class Jobs:
             attempt = attempts.newest(connection, id)
             if attempt and attempt.ended_at is None and job.state in STOPPING and attempt.stop_requested_at is None:
                 attempts.change(connection, attempt, stop_requested_at=now)
+            tidy(connection, job, self._use)
         self._wake()
         return job
 

@@ -1,7 +1,6 @@
 """Follows every running attempt: reads what its worker reports, notices its death, enforces its end."""
 
 import logging
-import shutil
 import time
 from pathlib import Path
 
@@ -10,11 +9,12 @@ from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.recording import Recorder
 from tunesmith.jobs.scheduler import CLAIM_SECONDS
 from tunesmith.jobs.service import run_directory
+from tunesmith.jobs.tidying import tidy
 from tunesmith.rundir import RunDirectory
 from tunesmith.runners import Exit, Handle, Runner
 from tunesmith.spec.errors import TunesmithError, UnavailableError, WorkerLostError
-from tunesmith.spec.lifecycle import STOPPING, TERMINAL, Trigger
-from tunesmith.store import attempts, checkpoints, events, jobs
+from tunesmith.spec.lifecycle import STOPPING, Trigger
+from tunesmith.store import attempts, events, jobs
 from tunesmith.store.attempts import Attempt
 from tunesmith.store.database import Database
 
@@ -145,23 +145,9 @@ class Supervisor:
                         jobs.change(connection, job.id, error=error.info.model_dump())
                         recorder.settle_without_word(trigger=Trigger.FAIL, at=now)
             attempts.change(connection, attempt, ended_at=now, exit=ended.model_dump())
-        self._tidy(attempt.job_id)
-
-    def _tidy(self, job_id: str) -> None:
-        """After a job has ended for good, remove what only its continuation would have needed."""
-        with self._database.write() as connection:
-            job = jobs.get(connection, job_id)
-            assert job is not None
-            if job.state not in TERMINAL:
-                return
-            offered = {checkpoint.path for checkpoint in checkpoints.offered(connection, job_id)}
-            for checkpoint in checkpoints.of_job(connection, job_id):
-                if checkpoint.path not in offered:
-                    shutil.rmtree(checkpoint.path, ignore_errors=True)
-                    checkpoints.remove(connection, job_id=job_id, path=checkpoint.path, at=time.time())
-            for source in (job.spec.data.train, job.spec.data.validation):
-                if source is not None:
-                    self._use.release(connection, source.sha256)
+            ended_job = jobs.get(connection, job.id)
+            assert ended_job is not None
+            tidy(connection, ended_job, self._use)
 
 
 def _how(ended: Exit) -> str:

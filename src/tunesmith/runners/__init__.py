@@ -1,7 +1,7 @@
 """Runners start worker processes somewhere and tell whether they live. One module a runner; its name is the key.
 
-A module offers `create(worker_python: str, warm: bool) -> Runner`. Everything else that server and worker have to say
-to each other goes through the run directory.
+A module offers `create(worker_python: str, warm: bool, visible_gpus: str | None) -> Runner`. Everything else that
+server and worker have to say to each other goes through the run directory.
 """
 
 from typing import Protocol

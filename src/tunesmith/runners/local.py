@@ -1,5 +1,6 @@
 """Workers as processes of this machine, each the leader of its own session, so that it outlives the server."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from tunesmith.runners import Exit, Handle
 from tunesmith.runners._fork_client import ForkClient
 from tunesmith.spec.events import Started
 
+_log = logging.getLogger(__name__)
+
 # A GPU counts as clear when its memory in use is back to within this many bytes of what it was before the worker.
 _MEMORY_SLACK = 512 * 1024**2
 
@@ -23,19 +26,22 @@ _FIND_SECONDS = 10.0
 
 _REAP_SECONDS = 1.0
 
+_CLEAR_SECONDS = 60.0
 
-def create(worker_python: str, warm: bool) -> "LocalRunner":
+
+def create(worker_python: str, warm: bool, visible_gpus: str | None) -> "LocalRunner":
     """A runner whose workers run in the given interpreter, forked from a warm parent if asked to."""
-    return LocalRunner(worker_python, warm)
+    return LocalRunner(worker_python, warm, discover(visible_gpus))
 
 
 class LocalRunner:
     """Starts workers warm where it can, cold where it must."""
 
-    def __init__(self, worker_python: str, warm: bool) -> None:
+    def __init__(self, worker_python: str, warm: bool, devices: tuple[Device, ...]) -> None:
         self._python = worker_python
-        self._devices = discover()
-        self._baseline = {device.name: used_bytes(device) for device in self._devices}
+        self._devices = devices
+        self._baseline: dict[str, int] = {}  # bytes in use on each GPU just before its last worker
+        self._waiting_since: dict[str, float] = {}
         self._warm = warm
         self._forks: ForkClient | None = None
         self._children: dict[int, subprocess.Popen[bytes]] = {}  # started cold
@@ -55,14 +61,23 @@ class LocalRunner:
         return self._forks is None or not self._forks.is_warming()
 
     def is_clear(self, device: Device) -> bool:
-        """True when the memory in use is back to what it was before this server's first worker."""
-        used = used_bytes(device)
-        # Somebody else's memory may shrink; the lowest level seen is the one to return to.
-        self._baseline[device.name] = min(used, self._baseline[device.name])
-        return used <= self._baseline[device.name] + _MEMORY_SLACK
+        """True when the memory in use is back to what it was before the last worker.
+
+        After a minute it is taken to be some other program's: the next job may well fit beside it.
+        """
+        name, now = device.name, time.monotonic()
+        if name not in self._baseline or used_bytes(device) <= self._baseline[name] + _MEMORY_SLACK:
+            self._waiting_since.pop(name, None)
+            return True
+        if now - self._waiting_since.setdefault(name, now) < _CLEAR_SECONDS:
+            return False
+        _log.warning("device %s holds more memory than before its last job, though that has ended", name)
+        del self._baseline[name], self._waiting_since[name]
+        return True
 
     def start(self, run: RunDirectory, device: Device) -> Handle:
         """Fork a worker from the warm parent, or start an interpreter."""
+        self._baseline[device.name] = used_bytes(device)
         pid = self._forks.fork(run, device.environment()) if self._forks else None
         if pid is None:
             pid = self._start_cold(run, device.environment())

@@ -106,7 +106,7 @@ def _finishing(send: Send) -> Send:
 def _is_local(scope: Scope) -> bool:
     """Whether the request was addressed to this machine: a web page elsewhere may not reach an open server by name."""
     host = Headers(scope=scope).get("host", "localhost")
-    return re.sub(r":\d+$", "", host) in ("localhost", "127.0.0.1", "[::1]")
+    return re.sub(r":\d+$", "", host.lower()) in ("localhost", "127.0.0.1", "[::1]")
 
 
 async def _refuse_nul(scope: Scope, receive: Receive, send: Send) -> None:

@@ -86,7 +86,9 @@ def _runner(settings: Settings) -> Runner:
     runners = load_plugins("tunesmith.runners")
     if settings.runner not in runners:
         raise SettingsError(f"Unknown runner {settings.runner!r}; known: {', '.join(runners)}.", param="runner")
-    runner: Runner = runners[settings.runner].create(settings.worker_python, settings.warm_workers)
+    runner: Runner = runners[settings.runner].create(
+        settings.worker_python, settings.warm_workers, settings.visible_gpus
+    )
     return runner
 
 
@@ -104,7 +106,7 @@ def _build(
     admission = Admission(runner, resolver, files, datasets, home.checks)
     publisher = Publisher(storage, use, home.models)
     services = Services(
-        jobs=Jobs(database, admission, home.jobs, conductor.wake),
+        jobs=Jobs(database, admission, use, home.jobs, conductor.wake),
         files=files,
         datasets=datasets,
         base_models=base_models,
@@ -113,5 +115,5 @@ def _build(
         max_upload_bytes=settings.max_upload_bytes,
     )
     supervisor = Supervisor(database, runner, publisher, use, home.jobs, server_id)
-    scheduler = Scheduler(database, runner, resolver, home.jobs, server_id)
+    scheduler = Scheduler(database, runner, resolver, use, home.jobs, server_id)
     return services, supervisor, scheduler

@@ -51,12 +51,20 @@ class Settings(BaseSettings):
     worker_python: str = sys.executable
     """Interpreter for workers: the one of an environment that has torch, if the server's own has not."""
 
+    visible_gpus: str | None = None
+    """GPUs that jobs may use, as numbers or UUIDs separated by commas; none = those of CUDA_VISIBLE_DEVICES, or all."""
+
     warm_workers: bool = True
     """Keep a parent process with the training libraries imported, so that jobs start within a second. Needs about
     600 MB of memory."""
 
     max_upload_bytes: int = Field(default=8 * 1024**3, ge=1)
     """Largest file that may be uploaded."""
+
+    @field_validator("visible_gpus", mode="after")
+    @classmethod
+    def _or_cudas(cls, value: str | None) -> str | None:
+        return os.environ.get("CUDA_VISIBLE_DEVICES") if value is None else value
 
     @field_validator("model_roots", mode="before")
     @classmethod
@@ -109,5 +117,5 @@ def load_settings(**given: Any) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         message = str(first["msg"]).removeprefix("Value error, ")
         raise SettingsError(f"Setting {name}: {message}, got {first['input']!r}.", param=name) from error
-    except ValueError as error:  # of the TOML reader
-        raise SettingsError(f"tunesmith.toml cannot be read: {error}.") from error
+    except ValueError as error:  # of the readers of TOML and of JSON in the environment
+        raise SettingsError(f"The settings (tunesmith.toml or TUNESMITH_*) cannot be read: {error}.") from error

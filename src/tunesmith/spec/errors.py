@@ -244,5 +244,5 @@ def _tree(kind: type[TunesmithError]) -> list[type[TunesmithError]]:
     return [kind, *(each for child in kind.__subclasses__() for each in _tree(child))]
 
 
-ERRORS: dict[str, type[TunesmithError]] = {kind.code: kind for kind in reversed(_tree(TunesmithError))}
+ERRORS: dict[str, type[TunesmithError]] = {kind.code: kind for kind in _tree(TunesmithError)[1:]}
 """Every error by its code, to raise again what another process reported."""

@@ -83,6 +83,9 @@ class AdapterSpec(Frozen):
     """Names of linear layers, or the single entry `all-linear` for every one but the head."""
 
 
+MAX_BATCH_SIZE = 65_536
+
+
 class OptimizationSpec(Frozen):
     """AdamW and its schedule."""
 
@@ -105,7 +108,7 @@ class OptimizationSpec(Frozen):
     max_steps: int | None = Field(ge=1)
     """End after this many optimizer steps, if earlier than `epochs`."""
 
-    batch_size: int = Field(ge=1, le=65_536)
+    batch_size: int = Field(ge=1, le=MAX_BATCH_SIZE)
     """Sequences per optimizer step, over all devices and accumulation steps."""
 
     micro_batch_size: int | None = Field(ge=1)

@@ -48,7 +48,6 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
     (State.QUEUED, Trigger.CLAIM): State.STARTING,
     (State.QUEUED, Trigger.CANCEL): State.CANCELLED,
     (State.QUEUED, Trigger.PAUSE): State.PAUSED,
-    (State.QUEUED, Trigger.FAIL): State.FAILED,
     (State.STARTING, Trigger.STARTED): State.RUNNING,
     (State.STARTING, Trigger.FAIL): State.FAILED,
     (State.STARTING, Trigger.LOST): State.QUEUED,

@@ -6,14 +6,14 @@ heads, T tokens of the row, D head size.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from tunesmith.training.segments import Segments
 
 NAME = "tunesmith_segments"
 
@@ -24,30 +24,6 @@ class UnsupportedAttentionError(Exception):
     """The model's attention needs something that this function does not compute."""
 
 
-@dataclass
-class Segments:
-    """The sequences of one concatenated row."""
-
-    lengths: tuple[int, ...]
-    """Tokens of each, in order."""
-
-    bounds: Tensor
-    """[len(lengths) + 1] int32 on the model's device: where each starts, and the end."""
-
-    windows_seen: set[int] = field(default_factory=set)
-    """Sliding windows that layers asked for."""
-
-    _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
-
-    def window_mask(self, length: int, window: int) -> Tensor:
-        """[length, length] bool: true where a position may see another at most `window - 1` before it."""
-        key = (length, window)
-        if key not in self._masks:
-            ones = torch.ones(length, length, dtype=torch.bool, device=self.bounds.device)
-            self._masks[key] = ones.tril().triu(1 - window)
-        return self._masks[key]
-
-
 _current: Segments | None = None
 
 
@@ -55,8 +31,7 @@ _current: Segments | None = None
 def attending_within(lengths: Sequence[int], device: torch.device) -> Iterator[Segments]:
     """While open, models that use this attention see only within sequences of these lengths."""
     global _current  # noqa: PLW0603 - transformers passes layers no argument that all models hand through
-    bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(device, non_blocking=True)
-    _current = Segments(tuple(lengths), bounds)
+    _current = Segments(lengths, device)
     try:
         yield _current
     finally:
@@ -86,11 +61,10 @@ def attend(
         segments.windows_seen.add(sliding_window)
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout and query.shape[-1] <= 256:
         return _attend_on_gpu(query, key, value, segments, scaling, sliding_window), None
-    outputs = [
-        _attend_one(*parts, segments=segments, dropout=dropout, scaling=scaling, window=sliding_window)
-        for parts in zip(*(_segments_of(part, segments) for part in (query, key, value)), strict=True)
-    ]
-    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)).transpose(1, 2), None
+    if len(segments.lengths) == 1:
+        alone = _attend_each(query, key, value, segments, dropout=dropout, scaling=scaling, window=sliding_window)
+        return alone.transpose(1, 2), None
+    return _attend_in_groups(query, key, value, segments, dropout=dropout, scaling=scaling, window=sliding_window), None
 
 
 def register() -> None:
@@ -120,30 +94,54 @@ def _refuse_unsupported(
             raise UnsupportedAttentionError(f"a layer uses `{name}`")
 
 
-def _segments_of(tensor: Tensor, segments: Segments) -> Sequence[Tensor]:
-    return tensor.split(segments.lengths, 2)  # type: ignore[no-any-return]
-
-
-def _attend_one(
+def _attend_in_groups(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    *,
     segments: Segments,
+    *,
     dropout: float,
     scaling: float | None,
     window: int | None,
 ) -> Tensor:
+    arrangement = segments.arrangement
+    parts = [arrangement.into_slots(part[0].transpose(0, 1)) for part in (query, key, value)]
+    outputs = []
+    for group in arrangement.groups:
+        size = group.count * group.length
+        members = [
+            part[group.start : group.start + size].unflatten(0, (group.count, group.length)).transpose(1, 2)
+            for part in parts
+        ]
+        output = _attend_each(
+            members[0], members[1], members[2], segments, dropout=dropout, scaling=scaling, window=window
+        )
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+    slots = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return arrangement.out_of_slots(slots).unsqueeze(0)
+
+
+def _attend_each(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    segments: Segments,
+    *,
+    dropout: float,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
+    """Causal attention of sequences [S, H or K, L, D] of one length."""
     length = query.shape[2]
-    limited = window is not None and length > window
+    mask = segments.window_mask(length, window) if window is not None and length > window else None
     return scaled_dot_product_attention(
         query,
         key,
         value,
-        attn_mask=segments.window_mask(length, window) if window is not None and limited else None,
+        attn_mask=mask,
         dropout_p=dropout,
         scale=scaling,
-        is_causal=not limited,
+        is_causal=mask is None,
         enable_gqa=query.shape[1] != key.shape[1],
     )
 

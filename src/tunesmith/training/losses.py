@@ -59,12 +59,12 @@ class _HeadLoss(torch.autograd.Function):
                 rows = slice(start, start + size)
                 states, wanted = hidden[rows].to(dtype), targets[rows]
                 logits = functional.linear(states, matrix, None if bias is None else bias.to(dtype)).float()
-                normaliser = logits.logsumexp(-1, keepdim=True)
-                loss += (normaliser - logits.gather(1, wanted[:, None])).sum()
                 correct += (logits.argmax(-1) == wanted).sum()
+                scores = logits.log_softmax(-1)
+                loss -= scores.gather(1, wanted[:, None]).sum()
                 if not (wants_hidden or wants_weight or wants_bias):
                     continue
-                gradient = logits.sub_(normaliser).exp_()
+                gradient = scores.exp_()
                 gradient[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
                 products = gradient.to(dtype)
                 if hidden_gradient is not None:

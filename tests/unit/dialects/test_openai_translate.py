@@ -59,6 +59,7 @@ def test_equal_requests_have_equal_specs():
     [
         ({"method": {"type": "dpo"}}, "method.type"),
         ({"method": {"type": "reinforcement"}}, "method.type"),
+        ({"method": {"type": "supervised", "dpo": {"hyperparameters": {"beta": 0.1}}}}, "method.dpo"),
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations"),
         ({"from_checkpoint": {"repo": "x"}}, "from_checkpoint"),
     ],
@@ -103,6 +104,7 @@ def test_fewer_than_ten_rows_are_refused_as_openai_does():
         ("n_epochs", 51),
         ("n_epochs", "three"),
         ("learning_rate_multiplier", 0),
+        ("learning_rate_multiplier", 1e-320),
         ("learning_rate", -1e-5),
         ("learning_rate", float("nan")),
         ("warmup_ratio", 1.5),

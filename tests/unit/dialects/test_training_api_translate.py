@@ -65,6 +65,11 @@ def test_bad_fields_are_refused(name, value):
     assert caught.value.errors()[0]["loc"][0] == name
 
 
+def test_a_step_of_too_many_rows_is_refused():
+    with pytest.raises(ValidationError, match="at most 65536 rows"):
+        TrainingRequest(batch_size=1024, gradient_accumulation_steps=1024)
+
+
 def test_the_old_name_of_the_tracker_field_is_taken():
     assert TrainingRequest(logging_backend="mlflow").tracking_backend == "mlflow"
 

@@ -153,9 +153,9 @@ def house(tmp_path):
     yield House(
         database=database,
         runner=runner,
-        jobs=Jobs(database, EveryJobIsFine(), runs, lambda: None),
+        jobs=Jobs(database, EveryJobIsFine(), use, runs, lambda: None),
         supervisor=Supervisor(database, runner, publisher, use, runs, "server"),
-        scheduler=Scheduler(database, runner, resolver, runs, "server"),
+        scheduler=Scheduler(database, runner, resolver, use, runs, "server"),
         storage=storage,
     )
     database.close()

@@ -1,10 +1,13 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tunesmith.jobs.publishing import model_name
 from tunesmith.runners import Exit
 from tunesmith.spec import events
 from tunesmith.spec.errors import BusyError, ErrorInfo, JobNotFoundError, JobStateError
+from tunesmith.spec.job import Submission
 from tunesmith.spec.lifecycle import State
 from tunesmith.store import attempts
 
@@ -286,3 +289,44 @@ def test_a_half_written_event_waits_for_its_end(house, started):
         file.write(line[10:])
     house.tick()
     assert "whole" in house.messages(job)
+
+
+def test_a_checkpoint_that_is_gone_before_it_was_read_about_does_no_harm(house, started, metrics, saved):
+    job = run_to_start(house, started)
+    event = saved(house.runner.runs[-1], 1)
+    shutil.rmtree(house.runner.runs[-1].path / event.path)
+    house.runner.report(event, events.CheckpointRemoved(at=started.at, step=1, path=event.path))
+    succeed(house, job, metrics)
+    assert state(house, job) is State.SUCCEEDED
+    assert house.jobs.checkpoints(job.id) == []
+
+
+def test_cancelling_a_waiting_job_lets_go_of_data_that_was_deleted_meanwhile(house, tmp_path):
+    blob = house.storage.put(b"rows")
+    spec = house.spec()
+    source = spec.data.train.model_copy(update={"sha256": blob.sha256})
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"train": source})})
+    job = house.jobs.submit(spec, Submission(dialect="native", request={}))
+    assert blob.path.exists()
+    house.jobs.cancel(job.id)
+    assert not blob.path.exists()
+
+
+def test_cancelling_a_paused_job_removes_its_saved_state(house, started, saved):
+    job = run_to_start(house, started)
+    run = house.runner.runs[-1]
+    house.jobs.pause(job.id)
+    house.runner.report(saved(run, 1, offered=False), events.Stopped(at=started.at, step=1))
+    house.runner.end(DONE)
+    house.tick()
+    assert len(list(run.checkpoints.iterdir())) == 1
+    house.jobs.cancel(job.id)
+    assert list(run.checkpoints.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [("owner/m", "ft:owner/m:local:a-b:12345678"), ("ft:owner/m:local::87654321", "ft:owner/m:local:a-b:12345678")],
+)
+def test_a_produced_models_name_has_the_base_below(base, expected):
+    assert model_name(base, "A b!", "12345678" + "0" * 24) == expected

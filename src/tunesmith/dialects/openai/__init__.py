@@ -7,19 +7,11 @@ from fastapi import APIRouter
 from tunesmith.dialects import Services
 from tunesmith.dialects._wire import renamed, status_of
 from tunesmith.dialects.openai import files, jobs, models
+from tunesmith.dialects.openai.fields import FIELDS
 from tunesmith.dialects.openai.render import render_job
 from tunesmith.spec.errors import TunesmithError
 
 PREFIXES = ("/v1",)
-
-_FIELDS = {
-    "model.base": "model",
-    "init_from": "model",
-    "data.train": "training_file",
-    "data.validation": "validation_file",
-    "method.kind": "method.type",
-    "job_id": "fine_tune_id",
-}
 
 # What the codes of section 3.12 of OpenAI's surface are called there; all others keep our own.
 _CODES = {"job_not_found": "fine_tune_not_found"}
@@ -35,7 +27,7 @@ def routes(services: Services) -> APIRouter:
 
 def render_error(error: TunesmithError) -> tuple[int, dict[str, Any]]:
     """OpenAI's envelope, and the `detail` list that Nebius's clients read."""
-    error = renamed(error, _FIELDS)
+    error = renamed(error, FIELDS)
     status = status_of(error, invalid=400)
     info = error.info
     body = {

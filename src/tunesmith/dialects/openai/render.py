@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from tunesmith.dialects.openai.fields import wire_param
 from tunesmith.dialects.openai.ids import render_checkpoint_id
-from tunesmith.dialects.openai.translate import is_nebius
+from tunesmith.dialects.openai.translate import OPENAI_BASE_RATE, is_nebius
 from tunesmith.dialects.openai.wire import CreateJob
 from tunesmith.jobs.publishing import model_name
 from tunesmith.spec.job import DataSource
@@ -36,7 +37,7 @@ _METRIC_NAMES = {
 def render_job(job: Job, _services: object = None) -> dict[str, Any]:
     """A `fine_tuning.job`."""
     request = job.submission.request if job.submission.dialect == "openai" else {}
-    hyperparameters = _hyperparameters(job, request)
+    hyperparameters = _hyperparameters(job)
     return {
         "id": f"ftjob-{job.id}",
         "object": "fine_tuning.job",
@@ -65,14 +66,14 @@ def render_job(job: Job, _services: object = None) -> dict[str, Any]:
     }
 
 
-def _hyperparameters(job: Job, request: dict[str, Any]) -> dict[str, Any]:
+def _hyperparameters(job: Job) -> dict[str, Any]:
     """The resolved numbers: OpenAI's three for its own requests, Nebius's whole set for all others."""
     optimization, adapter = job.spec.optimization, job.spec.adapter
     epochs = int(optimization.epochs) if optimization.epochs == int(optimization.epochs) else optimization.epochs
     shared = {"batch_size": optimization.batch_size, "n_epochs": epochs}
-    asked = request.get("hyperparameters") or {}
     if job.submission.dialect == "openai" and not written_by_nebius(job):
-        return {**shared, "learning_rate_multiplier": asked.get("learning_rate_multiplier", 1.0)}
+        multiplier = float(f"{optimization.learning_rate / OPENAI_BASE_RATE:.9g}")
+        return {**shared, "learning_rate_multiplier": multiplier}
     return {
         **shared,
         "learning_rate": optimization.learning_rate,
@@ -156,5 +157,4 @@ def _seconds(at: float | None) -> int | None:
 def _error(job: Job) -> dict[str, Any] | None:
     if job.error is None:
         return None
-    param = "training_file" if job.error.code in ("nothing_to_train", "row_too_long", "invalid_dataset") else None
-    return {"code": job.error.code, "message": job.error.sentence(), "param": job.error.param or param}
+    return {"code": job.error.code, "message": job.error.sentence(), "param": wire_param(job.error)}

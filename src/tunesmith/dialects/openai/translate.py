@@ -21,7 +21,9 @@ from tunesmith.spec.job import (
 MIN_EXAMPLES = 10
 
 # What OpenAI leaves to its server is chosen here: a usual rate for LoRA on all linear layers.
-_OPENAI_BASE_RATE = 2e-4
+OPENAI_BASE_RATE = 2e-4
+"""Learning rate that OpenAI's multiplier is applied to."""
+
 _OPENAI_ADAPTER = AdapterSpec(rank=16, alpha=32, dropout=0, targets=("all-linear",))
 _OPENAI_LENGTH = 8192
 _DEFAULT_SEED = 42
@@ -102,7 +104,11 @@ def _refuse_unavailable(request: CreateJob) -> None:
         raise UnsupportedError(
             f"method.type {request.method.type!r} is not available; available: 'supervised'.", param="method.type"
         )
+    method = request.method
     unavailable = {
+        "method.dpo": method and method.dpo,
+        "method.reinforcement": method and method.reinforcement,
+        "method.spec_draft": method and method.spec_draft,
         "integrations": request.integrations,
         "from_checkpoint": request.from_checkpoint,
         "extra_body": request.extra_body,
@@ -130,7 +136,7 @@ def _openai_spec(
         method=MethodSpec(kind="sft"),
         adapter=_OPENAI_ADAPTER,
         optimization=OptimizationSpec(
-            learning_rate=_OPENAI_BASE_RATE * multiplier,
+            learning_rate=OPENAI_BASE_RATE * multiplier,
             schedule="linear",
             warmup_ratio=0.03,
             weight_decay=0.0,

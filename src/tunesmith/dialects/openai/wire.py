@@ -35,8 +35,8 @@ AutoEpochs = Annotated[
 ]
 AutoMultiplier = Annotated[
     Any,
-    _auto_or(lambda value: 0 < value <= 10_000, "a number above 0, at most 10000"),
-    _auto_schema({"type": "number", "exclusiveMinimum": 0, "maximum": 10_000}),
+    _auto_or(lambda value: 1e-9 <= value <= 10_000, "a number above 0 (at least 1e-9), at most 10000"),
+    _auto_schema({"type": "number", "minimum": 1e-9, "maximum": 10_000}),
 ]
 
 

@@ -99,6 +99,8 @@ def _adapter(services: Services, body: TrainingRequest) -> AdapterSource | None:
 def _version(text: str | None) -> int | None:
     if text is None:
         return None
-    if not text.isdecimal():
-        raise InvalidRequestError(f"lora_version must be a whole number, got {text!r}.", param="lora_version")
+    if not text.isdecimal() or len(text) > 9:
+        raise InvalidRequestError(
+            f"lora_version must be a whole number of at most 9 digits, got {text[:40]!r}.", param="lora_version"
+        )
     return int(text)

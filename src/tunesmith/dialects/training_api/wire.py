@@ -3,7 +3,7 @@
 Source: `api/const.py` of the origin; where its page shows no default, the code's.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -14,7 +14,10 @@ from pydantic import (
     Field,
     StringConstraints,
     WithJsonSchema,
+    model_validator,
 )
+
+from tunesmith.spec.job import MAX_BATCH_SIZE
 
 
 def _number(value: Any) -> Any:
@@ -83,3 +86,12 @@ class TrainingRequest(BaseModel):
     """Name to register the result under; none = `lora_name`."""
 
     webhook_url: Annotated[AnyHttpUrl, Field(strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _step_is_possible(self) -> Self:
+        rows = self.batch_size * self.gradient_accumulation_steps
+        if rows > MAX_BATCH_SIZE:
+            raise ValueError(
+                f"batch_size x gradient_accumulation_steps must be at most {MAX_BATCH_SIZE} rows a step, got {rows}"
+            )
+        return self

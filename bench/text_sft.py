@@ -6,6 +6,7 @@ job: packing, no gradient checkpointing, no reports. Prints medians of whole ste
 """
 
 import argparse
+import itertools
 import json
 import math
 import resource
@@ -134,7 +135,7 @@ def train_ours(model: Path, work: Path, dtype: str, steps: int) -> None:
         work,
         losses=[event.loss for event in metrics],
         ends=[event.at.timestamp() for event in metrics],
-        tokens=[after - before for before, after in zip(totals, totals[1:], strict=False)],
+        tokens=[after - before for before, after in itertools.pairwise(totals)],
     )
 
 
@@ -223,7 +224,7 @@ def train_trl(model: Path, work: Path, dtype: str, steps: int) -> None:
         work,
         losses=[entry["loss"] for entry in logs],
         ends=ends,
-        tokens=[after - before for before, after in zip(totals, totals[1:], strict=False)],
+        tokens=[after - before for before, after in itertools.pairwise(totals)],
     )
 
 

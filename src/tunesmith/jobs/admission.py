@@ -22,6 +22,7 @@ from tunesmith.spec.errors import (
     InvalidRequestError,
     UnavailableError,
     UnsupportedError,
+    subject,
 )
 from tunesmith.spec.events import Checked, Failed
 from tunesmith.spec.job import AttemptSpec, DataSource, Inputs, JobSpec
@@ -129,8 +130,7 @@ def _judge(run: RunDirectory, ended: Exit) -> None:
             return
         if isinstance(event, Failed):
             kind = ERRORS[event.error.code]
-            param = event.error.param or ("data.train" if issubclass(kind, DatasetError) else None)
-            raise kind(event.error.message, param=param, hint=event.error.hint)
+            raise kind(event.error.message, param=subject(event.error), hint=event.error.hint)
     how = f"signal {ended.signal}" if ended.signal else f"exit code {ended.code}"
     raise UnavailableError(
         f"The data could not be checked: the worker process ended with {how} before it could report.",

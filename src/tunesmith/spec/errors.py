@@ -244,5 +244,15 @@ def _tree(kind: type[TunesmithError]) -> list[type[TunesmithError]]:
     return [kind, *(each for child in kind.__subclasses__() for each in _tree(child))]
 
 
+def subject(error: ErrorInfo) -> str | None:
+    """The path in the spec that an error is about, also where whoever raised it did not know that path."""
+    kind = ERRORS[error.code]
+    if error.param is not None:
+        return error.param
+    if issubclass(kind, DatasetError):
+        return "data.train"
+    return "model.base" if issubclass(kind, ModelLoadError) else None
+
+
 ERRORS: dict[str, type[TunesmithError]] = {kind.code: kind for kind in _tree(TunesmithError)[1:]}
 """Every error by its code, to raise again what another process reported."""

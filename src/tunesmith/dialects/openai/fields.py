@@ -1,6 +1,6 @@
 """What OpenAI's users call the fields of a spec."""
 
-from tunesmith.spec.errors import ERRORS, DatasetError, ErrorInfo
+from tunesmith.spec.errors import ErrorInfo, subject
 
 FIELDS = {
     "model.base": "model",
@@ -15,10 +15,9 @@ FIELDS = {
 
 
 def wire_param(error: ErrorInfo) -> str | None:
-    """The field that a job's error is about; the training file, where a fault of the data names none."""
+    """The field that a job's error is about."""
+    param = subject(error)
     for path, name in FIELDS.items():
-        if error.param is not None and (error.param == path or error.param.startswith(f"{path}.")):
+        if param is not None and (param == path or param.startswith(f"{path}.")):
             return name
-    if error.param is None and issubclass(ERRORS[error.code], DatasetError):
-        return "training_file"
-    return error.param
+    return param

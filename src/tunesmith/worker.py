@@ -4,10 +4,10 @@ Run as `python -m tunesmith.worker RUN_DIRECTORY`, or call `main` in a process f
 imported and has computed nothing.
 """
 
-import errno
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,12 +72,16 @@ def _carry_out(run: RunDirectory, reporter: "Reporter", flag: "StopFlag") -> Non
 def _train(
     attempt: AttemptSpec, method: "ModuleType", run: RunDirectory, reporter: "Reporter", flag: "StopFlag"
 ) -> None:
+    from transformers.utils.logging import disable_progress_bar
+
     from tunesmith.training.loop import Loop
     from tunesmith.training.model import device_name, pick_device
     from tunesmith.training.workplace import Workplace
 
     device = pick_device()
     reporter.started(device_name(device))
+    disable_progress_bar()
+    flag.step = _step_to_resume(attempt)
     task = method.build(attempt, Workplace(device=device, reporter=reporter, poll=flag.poll))
     flag.poll()
     loop = Loop(task, attempt.spec, run, reporter, flag)
@@ -89,6 +93,16 @@ def _train(
         flag.step = loop.progress.step
     change = loop.finish()
     reporter.write(events.Succeeded, step=loop.progress.step, path=run.artifact.name, logit_change=change)
+
+
+def _step_to_resume(attempt: AttemptSpec) -> int:
+    """The step that a stop during preparation reports: what earlier attempts have done."""
+    from tunesmith.training.checkpoint import read_facts
+
+    for folder in attempt.resume_from:
+        with suppress(CheckpointError):
+            return int(read_facts(folder)["step"])
+    return 0
 
 
 def _resume(loop: "Loop", attempt: AttemptSpec, reporter: "Reporter") -> None:
@@ -117,6 +131,8 @@ def _method(kind: str) -> "ModuleType":
 def _explained(error: Exception) -> TunesmithError:
     if isinstance(error, TunesmithError):
         return error
+    from tunesmith.training.checkpoint import is_disk_full
+
     traceback.print_exception(error)
     text = str(error).strip().splitlines()
     if (
@@ -128,7 +144,7 @@ def _explained(error: Exception) -> TunesmithError:
             f"The device's memory does not suffice: {text[0] if text else 'no detail'}",
             hint="Set `micro_batch_size` to 1, halve `max_length`, use bfloat16, an adapter or a smaller model.",
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return DiskFullError(
             f"No room is left on the volume: {error}",
             hint="Free some space and submit the job again; its checkpoints so far are kept.",

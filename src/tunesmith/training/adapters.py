@@ -11,7 +11,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tunesmith.spec.errors import AdapterError, DiskFullError
+from tunesmith.spec.errors import AdapterError
 from tunesmith.spec.job import AdapterSpec
 
 WEIGHTS = "adapter_model.safetensors"
@@ -100,19 +100,8 @@ def load_adapter(adapted: PeftModel, folder: Path) -> None:
 
 
 def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Write a safetensors file.
-
-    Raises:
-        DiskFullError: there is no room.
-    """
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        if "os error 28" in str(error) or "No space left" in str(error):
-            raise DiskFullError(
-                f"No room is left to write {path.name}.", hint="Free space, then resume the job."
-            ) from error
-        raise
+    """Write a safetensors file."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
 
 
 def _adapted(model: Any, config: PeftConfig) -> PeftModel:

@@ -38,15 +38,24 @@ def write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, An
         remove_folder(target)
         aside.rename(target)
         _sync(target.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if is_disk_full(error):
             raise DiskFullError(
                 f"No room is left to write {target.name}.",
                 hint="Free some space and submit the job again; its checkpoints so far are kept.",
             ) from error
-        raise CheckpointError(f"{target.name} cannot be written: {error}") from error
+        if isinstance(error, OSError):
+            raise CheckpointError(f"{target.name} cannot be written: {error}") from error
+        raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that a volume has no room left. Libraries written in Rust say so in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return "(os error 28)" in str(error)
 
 
 def verify_folder(folder: Path) -> dict[str, Any]:
@@ -55,15 +64,25 @@ def verify_folder(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: a file is missing or differs from the manifest.
     """
+    manifest = _read_manifest(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
         for entry in manifest["files"]:
             path = folder / entry["name"]
             if path.stat().st_size != entry["size"] or _digest(path) != entry["sha256"]:
                 raise CheckpointError(f"{folder.name}: {entry['name']} differs from what was written.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder.name} is not whole: {error}") from error
     facts: dict[str, Any] = manifest["facts"]
+    return facts
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The facts of a folder that may have been damaged since.
+
+    Raises:
+        CheckpointError: it has no manifest.
+    """
+    facts: dict[str, Any] = _read_manifest(folder)["facts"]
     return facts
 
 
@@ -74,6 +93,16 @@ def remove_folder(folder: Path) -> None:
     aside = folder.with_name(f".{folder.name}.removed.{os.getpid()}")
     folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder.name} is not whole: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("facts"), dict):
+        raise CheckpointError(f"{folder.name} is not whole: its manifest is broken.")
+    return manifest
 
 
 def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:

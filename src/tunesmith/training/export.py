@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from tunesmith.spec.errors import ArtifactError, DiskFullError
+from tunesmith.spec.errors import ArtifactError
 from tunesmith.spec.job import JobSpec
 from tunesmith.training.batching import TextBatch
 from tunesmith.training.language_model import LanguageModel
@@ -32,16 +32,8 @@ class ModelCard:
 def save_model(model: Any, folder: Path, dtype: torch.dtype | None) -> None:
     """Write all weights as transformers does, converted to `dtype` if one is given."""
     state = None if dtype is None else {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
-    implementation = model.config._attn_implementation
-    try:
-        model.save_pretrained(folder, state_dict=state)
-    except SafetensorError as error:
-        if "os error 28" in str(error) or "No space left" in str(error):
-            raise DiskFullError(
-                "No room is left to write the model.", hint="Free space, then resume the job."
-            ) from error
-        raise
-    assert model.config._attn_implementation == implementation
+    _make_valid(model.generation_config)
+    model.save_pretrained(folder, state_dict=state)
     if dtype is not None:
         path = folder / "config.json"
         config = json.loads(path.read_text()) | {"dtype": str(dtype).removeprefix("torch.")}
@@ -121,6 +113,14 @@ def verify_model(language_model: LanguageModel, probe: TextBatch, folder: Path, 
     except Exception as error:
         raise ArtifactError(f"The written model does not load: {error}") from error
     return _compare(base, trained, loaded, language_model.dtype)
+
+
+def _make_valid(generation: Any) -> None:
+    """Some published models set a temperature without sampling, which transformers refuses to save."""
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        generation.do_sample = True
 
 
 def _compare(base: Tensor, trained: Tensor, loaded: Tensor, dtype: torch.dtype) -> float:

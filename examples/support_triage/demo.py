@@ -193,8 +193,8 @@ def _prepare_environment() -> None:
     """For this process and all that it starts; before torch is imported."""
     for name in ("NO_PROXY", "no_proxy"):  # the server is on this machine, where no proxy can reach it
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
-    # torch's threads then wait for each other by sleeping rather than spinning (GNU OpenMP), which makes training several
-    # times faster while other programs use the processor, and costs nothing while none does.
+    # torch's threads then wait for each other by sleeping rather than spinning (GNU OpenMP), which is several times
+    # faster while other programs use the processor too, and costs nothing while none does.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 

@@ -14,6 +14,15 @@ from tunesmith.rundir import RunDirectory
 _WARM_UP_SECONDS = 90
 _FORK_SECONDS = 10
 
+WORKER_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # the hub's client reads it when it is imported; workers train offline
+    "TOKENIZERS_PARALLELISM": "false",  # its threads would not survive a fork
+    # GNU OpenMP's threads then soon wait for each other by sleeping, not spinning. Spinning costs a training on a
+    # processor that others use too several times its speed.
+    "GOMP_SPINCOUNT": "2000",
+}
+"""Variables that must be set before a worker's libraries are loaded. The server's own environment wins."""
+
 
 class ForkClient:
     """Asks the warm parent for workers. Once the parent has failed, every answer is none and the caller starts cold."""
@@ -28,8 +37,7 @@ class ForkClient:
             self._process = subprocess.Popen(
                 [python, "-m", "tunesmith.forkserver", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
-                # The hub's client reads its switch when it is imported; workers train offline.
-                env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+                env={**WORKER_ENVIRONMENT, **os.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ import psutil
 from tunesmith.devices import Device, discover, used_bytes
 from tunesmith.rundir import RunDirectory
 from tunesmith.runners import Exit, Handle
-from tunesmith.runners._fork_client import ForkClient
+from tunesmith.runners._fork_client import WORKER_ENVIRONMENT, ForkClient
 from tunesmith.spec.events import Started
 
 _log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class LocalRunner:
         with run.log.open("ab") as log:
             child = subprocess.Popen(
                 [self._python, "-m", "tunesmith.worker", str(run.path)],
-                env={**os.environ, **environment},
+                env={**WORKER_ENVIRONMENT, **os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -9,7 +9,7 @@ from typing import Any
 
 from triage import Conversation
 
-_BATCH = 25
+_BATCH = 64
 _NEW_TOKENS = 60
 
 

@@ -73,7 +73,7 @@ def _guarded_tour(console: Console, service: Service) -> int:
             console.print("Stopped. No process of the demo is left.", highlight=False)
         return 130
     except (DemoError, ServiceError, openai.OpenAIError) as error:
-        console.print(f"\nThe demo failed: {error}", style="red", markup=False, highlight=False)
+        console.print(f"\nThe demo failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         console.print(f"The server's log: {service.log}", markup=False, highlight=False, soft_wrap=True)
         return 1
     finally:
@@ -141,7 +141,7 @@ def _train(console: Console, client: openai.OpenAI) -> FineTuningJob:
         job = follow(client, job.id, display)
     if job.status != "succeeded":
         reason = job.error.message if job.error else "no reason is given"
-        raise DemoError(f"the job is {job.status}: {reason}")
+        raise DemoError(f"the job ended as {job.status}: {reason}")
     return job
 
 

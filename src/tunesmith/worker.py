@@ -37,9 +37,6 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_
 def main(run_directory: Path) -> int:
     """Carry out the attempt that a run directory describes. Returns the exit code: 0 also after an obeyed stop."""
     os.environ.update(_OFFLINE)
-    # Threads of torch spin while they wait for each other, and starve when other processes use the cores: jobs became
-    # 2 to 10 times slower. It only helps where torch is not yet imported: a parent that forks must set it too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from tunesmith.training.reporting import Reporter
     from tunesmith.training.stopping import StopFlag, StopRequested
 

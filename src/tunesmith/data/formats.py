@@ -168,14 +168,14 @@ def _read_turn(turn: Any, path: str, index: int) -> Message:
         fields = {key: value for key, value in turn.items() if key not in _OWN_KEYS and value is not None}
     if role != "assistant":
         return Message(role, content, trained=False, fields=fields)
-    if not _calls(turn) and not (content and content.strip()):
+    if not _calls(turn, f"{path}[{index}]") and not (content and content.strip()):
         raise RowError(f"{path}[{index}].content", "the assistant's text is empty.")
     return Message(role, content, trained=_weight(turn, f"{path}[{index}].weight"), fields=fields)
 
 
 def _read_content(turn: Mapping[str, Any], content: Any, path: str) -> str | None:
     if content is None:
-        if turn.get("role") == "assistant" and _calls(turn):
+        if turn.get("role") == "assistant" and _calls(turn, path):
             return None
         raise RowError(f"{path}.content", "`content` is missing or null, which only an assistant that calls tools may.")
     if not isinstance(content, list):
@@ -196,9 +196,12 @@ def _read_part(part: Any, path: str) -> str:
     return text
 
 
-def _calls(turn: Mapping[str, Any]) -> bool:
+def _calls(turn: Mapping[str, Any], path: str) -> bool:
+    """Whether the turn calls a tool."""
     calls = turn.get("tool_calls")
-    return (isinstance(calls, list) and bool(calls)) or isinstance(turn.get("function_call"), dict)
+    if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+        raise RowError(f"{path}.tool_calls", f"`tool_calls` must be a list of objects, got {_kind(calls)}.")
+    return bool(calls) or isinstance(turn.get("function_call"), dict)
 
 
 def _weight(turn: Mapping[str, Any], path: str) -> bool:

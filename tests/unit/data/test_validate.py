@@ -72,6 +72,7 @@ def test_good_rows_have_no_problems(file, row, format):
         ({"messages": [USER, ANSWER | {"content": " \n"}]}, "messages[1].content", "empty"),
         ({"messages": [USER, ANSWER | {"weight": 0}]}, "messages", "weight 0"),
         ({"messages": [USER, ANSWER | {"weight": 0.5}]}, "messages[1].weight", "0 or 1, got 0.5"),
+        ({"messages": [USER, ANSWER | {"tool_calls": 5}]}, "messages[1].tool_calls", "list of objects, got a number"),
         ({"messages": [USER, ANSWER | {"weight": True}]}, "messages[1].weight", "0 or 1"),
         ({"messages": [USER, ANSWER], "tools": {}}, "tools", "must be a list"),
     ],

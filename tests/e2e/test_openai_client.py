@@ -136,6 +136,9 @@ def test_a_produced_adapter_can_be_trained_further(client, upload, finished):
     first = [event for event in client.fine_tuning.jobs.list_events(job.id, limit=100) if event.type == "metrics"][-1]
     early = [event for event in client.fine_tuning.jobs.list_events(finished.id, limit=100) if event.type == "metrics"]
     assert first.data["train_loss"] < early[-1].data["train_loss"]
+    assert client.models.delete(job.fine_tuned_model).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve(job.fine_tuned_model)
 
 
 def test_nebius_jobs_train_full_weights_and_list_the_oldest_first(client, upload):

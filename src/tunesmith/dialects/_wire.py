@@ -57,11 +57,15 @@ def status_of(error: TunesmithError, *, invalid: int) -> int:
 
 def renamed(error: TunesmithError, names: Mapping[str, str]) -> TunesmithError:
     """The same error with its field called as the dialect's users call it."""
-    param = error.param
+    return type(error)(error.message, param=renamed_path(error.param, names), hint=error.hint)
+
+
+def renamed_path(param: str | None, names: Mapping[str, str]) -> str | None:
+    """A path of the spec as the dialect's users call it; one that they have no name for stays."""
     for path, name in names.items():
         if param is not None and (param == path or param.startswith(f"{path}.")):
-            return type(error)(error.message, param=name + param[len(path) :], hint=error.hint)
-    return error
+            return name + param[len(path) :]
+    return param
 
 
 class StrictRoute(APIRoute):

@@ -1,5 +1,6 @@
 """What OpenAI's users call the fields of a spec."""
 
+from tunesmith.dialects._wire import renamed_path
 from tunesmith.spec.errors import ErrorInfo, subject
 
 FIELDS = {
@@ -9,6 +10,7 @@ FIELDS = {
     "data.validation": "validation_file",
     "method.kind": "method.type",
     "adapter.rank": "hyperparameters.lora_r",
+    "adapter.targets": "hyperparameters.lora",
     "adapter": "hyperparameters.lora",
     "job_id": "fine_tune_id",
 }
@@ -16,8 +18,4 @@ FIELDS = {
 
 def wire_param(error: ErrorInfo) -> str | None:
     """The field that a job's error is about."""
-    param = subject(error)
-    for path, name in FIELDS.items():
-        if param is not None and (param == path or param.startswith(f"{path}.")):
-            return name
-    return param
+    return renamed_path(subject(error), FIELDS)

@@ -3,21 +3,12 @@
 import pytest
 from fastapi import FastAPI
 
+from stored_jobs import job_spec, optimization, stored_job
 from tunesmith.dialects import Services
 from tunesmith.plugins import load_plugins
 from tunesmith.spec.errors import ERRORS, InvalidRequestError
-from tunesmith.spec.job import (
-    CadenceSpec,
-    DataSource,
-    DataSpec,
-    JobSpec,
-    MethodSpec,
-    ModelSpec,
-    OptimizationSpec,
-    Submission,
-)
+from tunesmith.spec.job import CadenceSpec, DataSource, ModelSpec
 from tunesmith.spec.lifecycle import State
-from tunesmith.store.jobs import Job
 
 DIALECTS = load_plugins("tunesmith.dialects")
 
@@ -32,47 +23,17 @@ SERVICES = Services(
 )
 
 
-def job(state, source="file", dialect="elsewhere"):
-    train = DataSource(kind=source, id="a" * 32, sha256="0" * 64)
-    return Job(
-        number=1,
-        id="b" * 32,
-        state=state,
-        spec=JobSpec(
+def job(state, source):
+    return stored_job(
+        state,
+        job_spec(
+            DataSource(kind=source, id="a" * 32, sha256="0" * 64),
             model=ModelSpec(base="owner/m", dtype="float32"),
-            init_from=None,
-            data=DataSpec(
-                train=train, validation=None, max_length=64, over_long="drop", packing=False, max_samples=None
-            ),
-            method=MethodSpec(kind="sft"),
-            adapter=None,
-            optimization=OptimizationSpec(
-                learning_rate=1e-3,
-                schedule="constant",
-                warmup_ratio=0,
-                weight_decay=0,
-                max_grad_norm=None,
-                epochs=1.5,
-                max_steps=None,
-                batch_size=4,
-                micro_batch_size=2,
-                seed=1,
-            ),
+            optimization=optimization(epochs=1.5, batch_size=4, micro_batch_size=2),
             cadence=CadenceSpec(eval_steps=5, save_steps="epoch", keep_checkpoints=None),
         ),
-        submission=Submission(dialect=dialect, request={}),
-        created_at=1.5,
-        started_at=None,
-        finished_at=None,
-        step=0,
-        total_steps=None,
-        trained_tokens=0,
-        estimated_finish=None,
         error=InvalidRequestError("no", hint="do").info if state is State.FAILED else None,
         model_id="ft:m:local::12345678" if state is State.SUCCEEDED else None,
-        result_file_id=None,
-        attempts=0,
-        fruitless_losses=0,
     )
 
 

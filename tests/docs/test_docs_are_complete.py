@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from pydantic_core import PydanticUndefined
 
 import tunesmith
+from stored_jobs import job_spec, stored_job
 from tunesmith.data.formats import READERS
 from tunesmith.data.rows import MAX_LINE_BYTES, read_examples
 from tunesmith.data.validate import MAX_PROBLEMS
@@ -23,18 +24,7 @@ from tunesmith.rundir import RunDirectory
 from tunesmith.server.home import Home
 from tunesmith.server.settings import Settings, load_settings
 from tunesmith.spec.errors import ERRORS
-from tunesmith.spec.job import (
-    CadenceSpec,
-    DataSource,
-    DataSpec,
-    JobSpec,
-    MethodSpec,
-    ModelSpec,
-    OptimizationSpec,
-    Submission,
-)
 from tunesmith.spec.lifecycle import TRANSITIONS, State
-from tunesmith.store.jobs import Job
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -148,7 +138,7 @@ def test_every_state_is_described_with_its_word_in_every_dialect():
     for state in State:
         assert set(rows[state]) == {"state", "meaning", *DIALECTS}
         for name, dialect in DIALECTS.items():
-            rendered = dialect.render_job(_job(state), SERVICES)
+            rendered = dialect.render_job(stored_job(state, job_spec()), SERVICES)
             word = rendered.get("status") or rendered.get("state")
             assert code(rows[state][name]) == word, f"{state} in {name}"
 
@@ -168,54 +158,6 @@ def test_the_state_diagram_shows_only_transitions_that_exist():
         for trigger in re.split(r", | or ", label):
             assert TRANSITIONS[source, trigger] == target
     assert {word for source, target, _ in shown for word in (source, target)} == {state.value for state in State}
-
-
-def _job(state):
-    return Job(
-        number=1,
-        id="b" * 32,
-        state=state,
-        spec=JobSpec(
-            model=ModelSpec(base="m", dtype="float32"),
-            init_from=None,
-            data=DataSpec(
-                train=DataSource(kind="file", id="a" * 32, sha256="0" * 64),
-                validation=None,
-                max_length=64,
-                over_long="drop",
-                packing=False,
-                max_samples=None,
-            ),
-            method=MethodSpec(kind="sft"),
-            adapter=None,
-            optimization=OptimizationSpec(
-                learning_rate=1e-3,
-                schedule="constant",
-                warmup_ratio=0,
-                weight_decay=0,
-                max_grad_norm=None,
-                epochs=1,
-                max_steps=None,
-                batch_size=1,
-                micro_batch_size=None,
-                seed=1,
-            ),
-            cadence=CadenceSpec(eval_steps="epoch", save_steps="epoch", keep_checkpoints=None),
-        ),
-        submission=Submission(dialect="elsewhere", request={}),
-        created_at=1.0,
-        started_at=None,
-        finished_at=None,
-        step=0,
-        total_steps=None,
-        trained_tokens=0,
-        estimated_finish=None,
-        error=None,
-        model_id=None,
-        result_file_id=None,
-        attempts=0,
-        fruitless_losses=0,
-    )
 
 
 # --- dialects --------------------------------------------------------------------------------------------------------

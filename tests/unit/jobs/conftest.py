@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from stored_jobs import job_spec
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.models import BaseModels, ProducedModels
 from tunesmith.devices import CPU
@@ -15,17 +16,7 @@ from tunesmith.jobs.service import Jobs
 from tunesmith.jobs.supervisor import Supervisor
 from tunesmith.rundir import EventWriter
 from tunesmith.spec import events
-from tunesmith.spec.job import (
-    AdapterSpec,
-    CadenceSpec,
-    DataSource,
-    DataSpec,
-    JobSpec,
-    MethodSpec,
-    ModelSpec,
-    OptimizationSpec,
-    Submission,
-)
+from tunesmith.spec.job import AdapterSpec, Submission
 from tunesmith.storage import Storage
 from tunesmith.store.database import Database
 
@@ -107,29 +98,7 @@ class House:
         return self.jobs.submit(self.spec(), Submission(dialect="native", request={}, **changes))
 
     def spec(self):
-        source = DataSource(kind="file", id="a" * 32, sha256="0" * 64)
-        return JobSpec(
-            model=ModelSpec(base="m", dtype="float32"),
-            init_from=None,
-            data=DataSpec(
-                train=source, validation=None, max_length=64, over_long="drop", packing=False, max_samples=None
-            ),
-            method=MethodSpec(kind="sft"),
-            adapter=AdapterSpec(rank=8, alpha=16, dropout=0, targets=("all-linear",)),
-            optimization=OptimizationSpec(
-                learning_rate=1e-3,
-                schedule="constant",
-                warmup_ratio=0,
-                weight_decay=0,
-                max_grad_norm=None,
-                epochs=1,
-                max_steps=None,
-                batch_size=1,
-                micro_batch_size=None,
-                seed=1,
-            ),
-            cadence=CadenceSpec(eval_steps="epoch", save_steps="epoch", keep_checkpoints=None),
-        )
+        return job_spec(adapter=AdapterSpec(rank=8, alpha=16, dropout=0, targets=("all-linear",)))
 
     def messages(self, job):
         return [event.message for event in self.jobs.events(job.id)]

@@ -17,7 +17,13 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
     """An attempt. Keyword arguments replace fields of the spec and of the attempt, wherever their name occurs."""
     source = {"kind": "file", "id": "file", "sha256": "0" * 64}
     spec: dict[str, Any] = {
-        "model": {"base": "tiny", "dtype": "float32"},
+        "model": {
+            "base": "tiny",
+            "dtype": "float32",
+            "modality": "text",
+            "task": "causal_lm",
+            "quantization": None,
+        },
         "init_from": None,
         "data": {
             "train": source,
@@ -26,10 +32,15 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
             "over_long": "drop",
             "packing": False,
             "max_samples": None,
+            "sample_ratio": 1.0,
+            "reading": {},
+            "split": None,
+            "images": None,
         },
         "method": {"kind": "sft", "parameters": {}},
         "adapter": LORA,
         "optimization": {
+            "optimizer": "adamw",
             "learning_rate": 0.01,
             "schedule": "linear",
             "warmup_ratio": 0.1,
@@ -39,9 +50,12 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
             "max_steps": None,
             "batch_size": 4,
             "micro_batch_size": None,
+            "gradient_checkpointing": None,
             "seed": 7,
         },
-        "cadence": {"eval_steps": "epoch", "save_steps": "epoch", "keep_checkpoints": None},
+        "cadence": {"eval_steps": "epoch", "save_steps": "epoch", "keep_checkpoints": None, "log_steps": 1},
+        "sampling": None,
+        "resources": None,
     }
     inputs = {"model": model, "train": train, "validation": None, "adapter": None}
     whole: dict[str, Any] = {

@@ -21,7 +21,7 @@ class RunningServer:
 
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
-        self._environment = {**os.environ, **environment}
+        self._environment = {**os.environ, "TUNESMITH_HUB_URL": "", **environment}
         self.stderr: list[str] = []
         self.process = self._start()
 

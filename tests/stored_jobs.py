@@ -1,7 +1,10 @@
 """Specs and jobs for tests that need no training."""
 
+import dataclasses
 from typing import Any
 
+from tunesmith.access.caller import LOCAL
+from tunesmith.dialects import Services
 from tunesmith.spec.job import (
     CadenceSpec,
     DataSource,
@@ -53,7 +56,12 @@ def stored_job(state: State, spec: JobSpec, **changes: Any) -> Job:
     job = Job(
         number=1,
         id="b" * 32,
+        org="local",
+        project=None,
+        created_by=None,
         state=state,
+        priority=1,
+        priority_changed_at=None,
         spec=spec,
         submission=Submission(dialect="elsewhere", request={}),
         created_at=1.5,
@@ -70,3 +78,8 @@ def stored_job(state: State, spec: JobSpec, **changes: Any) -> Job:
         fruitless_losses=0,
     )
     return job.model_copy(update=changes)
+
+
+EMPTY_SERVICES = Services(
+    caller=LOCAL, **{field.name: None for field in dataclasses.fields(Services) if field.name != "caller"}
+)

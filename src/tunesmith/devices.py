@@ -13,6 +13,9 @@ class Device(Frozen):
     name: str
     """`cpu`, or a GPU's UUID as `CUDA_VISIBLE_DEVICES` takes it."""
 
+    product: str = "CPU"
+    """What its maker calls it."""
+
     def environment(self) -> dict[str, str]:
         """Variables that confine a worker to this device."""
         return {"CUDA_VISIBLE_DEVICES": "" if self.name == "cpu" else self.name}
@@ -31,8 +34,8 @@ def discover(visible: str | None) -> tuple[Device, ...]:
         if nvml is None:
             return (CPU,)
         handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        names = [nvml.nvmlDeviceGetUUID(handle) for handle in handles]
-    return tuple(Device(name=name) for name in chosen(names, visible)) or (CPU,)
+        products = {nvml.nvmlDeviceGetUUID(handle): nvml.nvmlDeviceGetName(handle) for handle in handles}
+    return tuple(Device(name=name, product=products[name]) for name in chosen(list(products), visible)) or (CPU,)
 
 
 def chosen(names: Sequence[str], visible: str | None) -> list[str]:

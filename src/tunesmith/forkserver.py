@@ -62,6 +62,9 @@ def main(descriptor: int) -> None:
 
 
 def _import_libraries() -> None:
+    from tunesmith.training.quantization import hide_bitsandbytes
+
+    hide_bitsandbytes()
     for name in _LIBRARIES:
         importlib.import_module(name)
     for package in ("tunesmith.training", "tunesmith.methods"):

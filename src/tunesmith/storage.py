@@ -12,6 +12,23 @@ from tunesmith.spec.errors import DiskFullError
 from tunesmith.spec.job import Frozen
 
 
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Turn the operating system's "no space left" into an error that names the volume.
+
+    Raises:
+        DiskFullError: the volume has no room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(
+            f"No space is left on the volume of {str(folder)!r}.", hint="Free some space and try again."
+        ) from error
+
+
 class Blob(Frozen):
     """A stored content."""
 
@@ -36,7 +53,7 @@ class BlobWriter:
         Raises:
             DiskFullError: the volume has no room.
         """
-        with _naming_full_disk(self._folder):
+        with naming_full_disk(self._folder):
             self._file.write(piece)
         self._digest.update(piece)
         self.bytes += len(piece)
@@ -48,7 +65,7 @@ class BlobWriter:
 
     def finish(self) -> None:
         """Make all pieces durable, still invisible."""
-        with _naming_full_disk(self._folder):
+        with naming_full_disk(self._folder):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -57,7 +74,7 @@ class BlobWriter:
         """Make the blob visible under its digest."""
         sha256 = self._digest.hexdigest()
         path = self._folder / sha256[:2] / sha256
-        with _naming_full_disk(self._folder):
+        with naming_full_disk(self._folder):
             path.parent.mkdir(exist_ok=True)
             self._aside.replace(path)
         return Blob(sha256=sha256, bytes=self.bytes, path=path)
@@ -81,7 +98,7 @@ class Storage:
 
     def writer(self) -> BlobWriter:
         """Begin to receive a blob."""
-        with _naming_full_disk(self._folder):
+        with naming_full_disk(self._folder):
             return BlobWriter(self._folder)
 
     def path(self, sha256: str) -> Path:
@@ -105,7 +122,7 @@ class Storage:
             DiskFullError: the volume has no room.
         """
         path = self.path(sha256)
-        with _naming_full_disk(self._folder):
+        with naming_full_disk(self._folder):
             path.parent.mkdir(exist_ok=True)
             with suppress(FileExistsError):
                 os.link(file, path)
@@ -114,16 +131,3 @@ class Storage:
     def remove(self, sha256: str) -> None:
         """Delete a blob, if it is there."""
         self.path(sha256).unlink(missing_ok=True)
-
-
-@contextmanager
-def _naming_full_disk(folder: Path) -> Iterator[None]:
-    """Turn the operating system's "no space left" into an error that names the volume."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFullError(
-            f"No space is left on the volume of {str(folder)!r}.", hint="Free some space and try again."
-        ) from error

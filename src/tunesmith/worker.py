@@ -37,9 +37,11 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_
 def main(run_directory: Path) -> int:
     """Carry out the attempt that a run directory describes. Returns the exit code: 0 also after an obeyed stop."""
     os.environ.update(_OFFLINE)
+    from tunesmith.training.quantization import hide_bitsandbytes
     from tunesmith.training.reporting import Reporter
     from tunesmith.training.stopping import StopFlag, StopRequested
 
+    hide_bitsandbytes()
     flag = StopFlag()
     flag.listen()
     run = RunDirectory(run_directory)
@@ -142,7 +144,8 @@ def _explained(error: Exception) -> TunesmithError:
     ):
         return OutOfMemoryError(
             f"The device's memory does not suffice: {text[0] if text else 'no detail'}",
-            hint="Set `micro_batch_size` to 1, halve `max_length`, use bfloat16, an adapter or a smaller model.",
+            hint="Set `micro_batch_size` to 1, halve `max_length`, use gradient checkpointing, bfloat16, an adapter, "
+            "4-bit quantization or a smaller model.",
         )
     if is_disk_full(error):
         return DiskFullError(

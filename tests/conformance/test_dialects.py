@@ -1,10 +1,11 @@
 """What every dialect owes: it renders any job in any state, and any error in its own shape."""
 
+import dataclasses
+
 import pytest
 from fastapi import FastAPI
 
-from stored_jobs import job_spec, optimization, stored_job
-from tunesmith.dialects import Services
+from stored_jobs import EMPTY_SERVICES, job_spec, optimization, stored_job
 from tunesmith.plugins import load_plugins
 from tunesmith.spec.errors import ERRORS, InvalidRequestError
 from tunesmith.spec.job import CadenceSpec, DataSource, ModelSpec
@@ -18,9 +19,7 @@ class NoModels:
         return None
 
 
-SERVICES = Services(
-    jobs=None, files=None, datasets=None, base_models=None, produced_models=NoModels(), storage=None, max_upload_bytes=1
-)
+SERVICES = dataclasses.replace(EMPTY_SERVICES, produced_models=NoModels())
 
 
 def job(state, source):
@@ -53,20 +52,20 @@ def test_a_job_of_another_dialect_is_rendered_in_every_state(dialect, state, sou
 
 @pytest.mark.parametrize("kind", ERRORS.values(), ids=lambda kind: kind.code)
 def test_every_error_has_a_status_and_keeps_its_sentence(dialect, kind):
-    status, body = dialect.render_error(kind("What is wrong.", param="data.train", hint="What to do."))
+    status, body = dialect.render_error(kind("What is wrong.", param="data.train", hint="What to do."), "/")
     assert 400 <= status < 600
     assert "What is wrong." in str(body)
     assert "What to do." in str(body)
 
 
 def test_a_bad_request_is_the_clients_fault(dialect):
-    status, _ = dialect.render_error(InvalidRequestError("x"))
+    status, _ = dialect.render_error(InvalidRequestError("x"), "/")
     assert 400 <= status < 500
 
 
 def test_its_paths_lie_below_its_prefixes_and_have_no_trailing_slash(dialect):
     app = FastAPI()
-    app.include_router(dialect.routes(SERVICES))
+    app.include_router(dialect.routes())
     paths = list(app.openapi()["paths"])
     assert paths
     for path in paths:

@@ -1,22 +1,27 @@
 """The pages and the code say the same: nothing is missing in the pages, and they name nothing that does not exist."""
 
+import dataclasses
 import json
 import pkgutil
 import re
 import tomllib
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from fastapi import FastAPI
 from pydantic_core import PydanticUndefined
 
 import tunesmith
-from stored_jobs import job_spec, stored_job
+from stored_jobs import EMPTY_SERVICES, job_spec, stored_job
+from tunesmith.data.archives import MAX_MEMBERS, MAX_PARQUET_BYTES, MAX_RATIO, MAX_UNPACKED_BYTES
+from tunesmith.data.containers import READERS as CONTAINERS
+from tunesmith.data.csv_rows import MAX_FIELD_CHARACTERS
 from tunesmith.data.formats import READERS
-from tunesmith.data.rows import MAX_LINE_BYTES, read_examples
-from tunesmith.data.validate import MAX_PROBLEMS
-from tunesmith.dialects import Services
+from tunesmith.data.rows import read_examples
+from tunesmith.data.text_lines import MAX_LINE_BYTES
+from tunesmith.data.validate import MAX_PROBLEMS, MAX_REMEMBERED, inspect
 from tunesmith.dialects.openai.translate import MIN_EXAMPLES
 from tunesmith.jobs.supervisor import GRACE_SECONDS
 from tunesmith.plugins import load_plugins
@@ -25,6 +30,7 @@ from tunesmith.server.home import Home
 from tunesmith.server.settings import Settings, load_settings
 from tunesmith.spec.errors import ERRORS
 from tunesmith.spec.lifecycle import TRANSITIONS, State
+from tunesmith.spec.reading import Purpose
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -39,9 +45,7 @@ class NoModels:
         return None
 
 
-SERVICES = Services(
-    jobs=None, files=None, datasets=None, base_models=None, produced_models=NoModels(), storage=None, max_upload_bytes=1
-)
+SERVICES = dataclasses.replace(EMPTY_SERVICES, produced_models=NoModels())
 
 
 def tables(page, first_column):
@@ -126,7 +130,7 @@ def test_every_error_code_is_described_with_its_status_in_every_dialect():
     for name, row in rows.items():
         assert set(row) == {"code", *DIALECTS, "meaning", "what to do"}
         for dialect, module in DIALECTS.items():
-            status, _ = module.render_error(ERRORS[name]("message"))
+            status, _ = module.render_error(ERRORS[name]("message"), module.PREFIXES[0])
             assert row[dialect] == str(status), f"{name} in {dialect}"
         assert row["meaning"]
         assert row["what to do"]
@@ -171,7 +175,7 @@ def test_every_dialect_has_a_page_and_every_page_a_dialect():
 def dialect(request):
     """A dialect's page and its OpenAPI document."""
     app = FastAPI()
-    app.include_router(DIALECTS[request.param].routes(SERVICES))
+    app.include_router(DIALECTS[request.param].routes())
     return DOCS / "dialects" / f"{request.param}.md", app.openapi()
 
 
@@ -244,12 +248,14 @@ def _require_facts(schema, text, name):
             if bound in part:
                 assert f"{part[bound]:g}" in words or str(int(part[bound])) in words, f"{name}: {bound}"
         for word in part.get("enum", ()):
-            assert word in codes(text), f"{name}: {word}"
+            assert str(word) in codes(text), f"{name}: {word}"
     if schema.get("default") is not None:
         assert _plain(schema["default"]) in (*codes(text), *words), f"{name}: default"
 
 
 def _plain(value):
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value)
     return format(Decimal(str(value)), "f") if isinstance(value, int | float) else value
 
 
@@ -335,11 +341,11 @@ def test_every_page_can_be_reached_from_the_readme():
 # --- what the pages may say ------------------------------------------------------------------------------------------
 
 _OWN_ADDRESSES = {"127.0.0.1", "localhost"}
-_OTHER_ADDRESSES = {"keepachangelog.com", "semver.org"}
+_OTHER_ADDRESSES = {"keepachangelog.com", "semver.org", "huggingface.co"}
 
 _UNWANTED = (
     r"(?<![\w.~])/(?:work|root|tmp|Users|home/\w)",  # paths of one person's machine
-    r"(?<![\w_])[Bb]ackends?\b",  # the word has too many meanings
+    r"(?<![\w_.`])[Bb]ackends?\b",  # the word has too many meanings
     r"\b(?:TODO|FIXME|XXX)\b",
     r"\b(?:blazing|seamless|effortless|state-of-the-art|cutting-edge|powerful|world-class)\w*",
 )
@@ -372,12 +378,20 @@ def test_example_rows_are_accepted_one_of_each_format(tmp_path):
     [block] = [block for block in blocks(DOCS / "data.md", "json") if "messages" in block]
     lines = block.splitlines()
     assert len(lines) == len(READERS)
-    for line in lines:
+    for line, shape in zip(lines, READERS, strict=True):
         file = tmp_path / "row.jsonl"
         file.write_text(line)
+        report = inspect(file)
+        assert (report.format, report.problem_count, report.ignored_columns) == (shape, 0, ())
         assert len(list(read_examples(file))) == 1
     formats = [code(row["format"]) for row in tables(DOCS / "data.md", "format")]
     assert formats == list(READERS)
+
+
+def test_purposes_of_columns_and_kinds_of_files_are_all_described():
+    assert [code(row["purpose"]) for row in tables(DOCS / "data.md", "purpose")] == list(get_args(Purpose))
+    kinds = [code(row["kind of file"]) for row in tables(DOCS / "data.md", "kind of file")]
+    assert kinds == [*CONTAINERS, "zip", "gzip"]
 
 
 def test_commands_of_make_exist():
@@ -392,6 +406,12 @@ def test_numbers_in_the_pages_are_those_of_the_code():
     assert f"{GRACE_SECONDS:.0f} seconds to save its state" in states
     assert f"still lives {GRACE_SECONDS:.0f} seconds" in operations
     assert f"up to {MAX_LINE_BYTES // 2**20} MiB" in data
+    assert f"up to {MAX_FIELD_CHARACTERS // 2**20} Mi characters" in data
+    assert f"up to {MAX_MEMBERS:,} members" in data
+    assert f"{MAX_RATIO} times" in data
+    assert f"{MAX_UNPACKED_BYTES // 2**30} GiB" in data
+    assert f"{MAX_PARQUET_BYTES // 2**20} MiB" in data
+    assert f"{MAX_REMEMBERED:,} different rows" in data
     assert f"the first {MAX_PROBLEMS} with their lines" in data
     assert f"at least {MIN_EXAMPLES})" in data
 

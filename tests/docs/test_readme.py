@@ -28,4 +28,4 @@ def test_the_example_trains_a_model_with_the_official_client(home, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("succeeded ft:smollm2-135m-instruct:local::")
-    assert lines[1] == "The job has succeeded."
+    assert lines[1] == "The job has successfully completed"

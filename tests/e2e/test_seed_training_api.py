@@ -1,8 +1,10 @@
 """Every request of the Training API's own page, by curl, as it stands there but for host and job id."""
 
 import json
+import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,9 @@ from rows import chat_rows
 from running_server import RunningServer, wait_for
 
 pytestmark = pytest.mark.slow
+
+QWEN = "Qwen/Qwen2.5-1.5B-Instruct"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "training_api" / "train.sh"
 
 BASIC = """
 curl -X POST http://localhost:23478/train \
@@ -134,7 +139,7 @@ def test_results_are_registered_by_name_and_version_and_continued(served):
     versions = [(model["name"], model["version"]) for model in models if model["kind"] == "adapter"]
     assert versions == [("initial-sft", 2), ("test_reasoning", 1), ("initial-sft", 1)]
     job = served.http.get("/tunesmith/v1/jobs").json()["data"][0]
-    assert job["spec"]["init_from"]["model"] == models[2]["id"]
+    assert job["spec"]["init_from"]["id"] == models[2]["id"]
     assert any("continues from the adapter" in note for note in job["notes"])
 
 
@@ -155,7 +160,7 @@ def test_a_queued_and_a_running_job_can_be_cancelled_and_an_ended_one_not(served
 @pytest.mark.parametrize(
     ("path", "body", "status", "location"),
     [
-        ("/train", {"dataset_version": "v9"}, 404, None),
+        ("/train", {"dataset_version": "v9"}, 422, ["body", "dataset_version"]),
         ("/train", {"model_name": "nobody"}, 404, None),
         ("/train", {"learning_rate": "fast"}, 422, ["body", "learning_rate"]),
         ("/train", {"num_epoch": 1}, 422, ["body", "num_epoch"]),
@@ -189,3 +194,15 @@ def test_a_job_of_one_dialect_is_read_through_the_others(served):
     openai = served.http.get(f"/v1/fine_tuning/jobs/ftjob-{hexadecimal}").json()
     assert (openai["status"], openai["object"]) == ("succeeded", "fine_tuning.job")
     assert served.http.get(f"/tunesmith/v1/jobs/{hexadecimal}").json()["state"] == "succeeded"
+
+
+def test_the_example_runs_to_the_end(served):
+    done = subprocess.run(
+        [EXAMPLE, QWEN],
+        env={**os.environ, "TUNESMITH_URL": served.url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"output_path":"' in done.stdout.splitlines()[-1]

@@ -1,6 +1,8 @@
 """The engine's promises on a CUDA device."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -102,3 +104,81 @@ def test_a_loss_that_is_not_finite_stops_the_job_within_three_steps(tiny_model, 
     assert code == 1
     assert events[-1].error.code == "non_finite"
     assert len(calls) <= 4
+
+
+QUANTIZATIONS = pytest.mark.parametrize(
+    "quantization",
+    [{"bits": 4, "kind": "nf4"}, {"bits": 4, "kind": "fp4", "double": False}, {"bits": 8}],
+    ids=["nf4", "fp4", "int8"],
+)
+
+
+@QUANTIZATIONS
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "computed-again"])
+def test_an_adapter_over_a_quantized_base_lowers_the_loss(tiny_model, tmp_path, rows, quantization, dtype, again):
+    order = attempt(
+        tiny_model,
+        rows,
+        quantization=quantization,
+        dtype=dtype,
+        gradient_checkpointing=again,
+        epochs=6.0,
+        validation=rows,
+    )
+    code, events = run(order, tmp_path / "run")
+    assert code == 0
+    assert losses(events)[-1] < losses(events)[0] - 1
+    assert of_kind(events, Succeeded)
+
+
+@QUANTIZATIONS
+def test_rows_over_a_quantized_base_are_run_together(tiny_model, quantization):
+    from tunesmith.spec.job import QuantizationSpec
+
+    device = torch.device("cuda")
+    core = load_model(tiny_model, torch.bfloat16, device, QuantizationSpec.model_validate(quantization))
+    assert {parameter.device.type for parameter in core.parameters()} == {"cuda"}
+    language_model = LanguageModel(core, device, torch.bfloat16)
+    language_model.settle()
+    assert language_model.layout == "concatenated"
+
+
+def test_losses_over_a_four_bit_base_equal_those_of_the_processor(tiny_model, tmp_path, rows, monkeypatch):
+    from tunesmith.training import model
+
+    _, on_gpu = run(attempt(tiny_model, rows, quantization={"bits": 4}), tmp_path / "gpu")
+    monkeypatch.setattr(model, "pick_device", lambda: torch.device("cpu"))
+    _, on_cpu = run(attempt(tiny_model, rows, quantization={"bits": 4}), tmp_path / "cpu")
+    assert losses(on_gpu) == pytest.approx(losses(on_cpu), abs=1e-2)
+
+
+@pytest.mark.parametrize("adapter", [LORA | {"rank": 64}, None], ids=["lora", "full"])
+def test_moments_in_eight_bits_survive_a_resume(tiny_model, tmp_path, rows, adapter):
+    changes = {"optimizer": "adamw_8bit", "adapter": adapter, "save_steps": 1}
+    _, whole = run(attempt(tiny_model, rows, **changes), tmp_path / "whole")
+    order = attempt(tiny_model, rows, resume_from=[checkpoint(whole, tmp_path / "whole", 3)], **changes)
+    code, resumed = run(order, tmp_path / "resumed")
+    assert code == 0
+    assert of_kind(resumed, Resumed)
+    assert losses(resumed) == pytest.approx(losses(whole)[3:], abs=1e-3)
+
+
+def test_fewer_bytes_are_allocated_when_activations_are_computed_again(tiny_model, tmp_path):
+    long = write_rows(tmp_path / "long.jsonl", [{"text": "Please reset my password. " * 120}] * 8)
+    peaks = []
+    for again in (True, False):
+        torch.cuda.reset_peak_memory_stats()
+        order = attempt(tiny_model, long, gradient_checkpointing=again, max_length=4096, epochs=1.0, warmup_ratio=0.0)
+        code, _ = run(order, tmp_path / str(again))
+        assert code == 0
+        peaks.append(torch.cuda.max_memory_allocated())
+    assert peaks[0] < peaks[1]
+
+
+def test_the_parent_of_warm_workers_leaves_the_gpu_alone_with_bitsandbytes_installed():
+    program = (
+        "from tunesmith import forkserver; forkserver._import_libraries(); import torch, sys; "
+        "sys.exit(torch.cuda.is_initialized())"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

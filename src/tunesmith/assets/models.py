@@ -38,6 +38,10 @@ class BaseModels:
                 found.setdefault(name, BaseModel(name=name, path=config.parent))
         return list(found.values())
 
+    def has(self, name: str) -> bool:
+        """Whether a name stands for a folder of this server."""
+        return self._locate(name) is not None
+
     def find(self, name: str) -> Path:
         """The folder of a base model.
 
@@ -45,7 +49,7 @@ class BaseModels:
             ModelNotFoundError: nothing answers to the name.
             ModelLoadError: the folder cannot be loaded safely.
         """
-        path = self._aliases.get(name) or self._below_a_root(name)
+        path = self._locate(name)
         if path is None:
             aliases = ", ".join(repr(alias) for alias in sorted(self._aliases)) or "none"
             roots = ", ".join(repr(str(root)) for root in self._roots) or "none"
@@ -55,8 +59,11 @@ class BaseModels:
                 param="model.base",
                 hint="Add it to [model_aliases] in tunesmith.toml, or set TUNESMITH_MODEL_ROOTS.",
             )
-        _check_loadable(name, path)
+        check_loadable(name, path)
         return path
+
+    def _locate(self, name: str) -> Path | None:
+        return self._aliases.get(name) or self._below_a_root(name)
 
     def _below_a_root(self, name: str) -> Path | None:
         parts = PurePosixPath(name).parts
@@ -71,25 +78,26 @@ class BaseModels:
 
 
 class ProducedModels:
-    """The door to models that jobs here produced."""
+    """The door to models that an organisation's jobs produced."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, org: str) -> None:
         self._database = database
+        self._org = org
 
     def listed(self) -> list[ProducedModel]:
         """All produced models, newest first."""
         with self._database.read() as connection:
-            return models.newest_first(connection)
+            return models.newest_first(connection, self._org)
 
     def find(self, id: str) -> ProducedModel | None:
         """A produced model by its id."""
         with self._database.read() as connection:
-            return models.get(connection, id)
+            return models.get(connection, self._org, id)
 
     def version(self, name: str, version: int | None) -> ProducedModel | None:
         """A version of a user's own name, or its newest."""
         with self._database.read() as connection:
-            return models.by_name(connection, name, version)
+            return models.by_name(connection, self._org, name, version)
 
     def delete(self, id: str) -> None:
         """Delete a produced model and its weights.
@@ -98,15 +106,19 @@ class ProducedModels:
             ModelNotFoundError: no such model.
         """
         with self._database.write() as connection:
-            model = models.get(connection, id)
+            model = models.get(connection, self._org, id)
             if model is None:
                 raise ModelNotFoundError(f"No model that a job here produced is called {id!r}.", param="model")
             models.mark_deleted(connection, id, time.time())
         shutil.rmtree(model.path, ignore_errors=True)
 
 
-def _check_loadable(name: str, path: Path) -> None:
-    """Refuse what no worker could load from safetensors and JSON alone."""
+def check_loadable(name: str, path: Path) -> None:
+    """Refuse what no worker could load from safetensors and JSON alone.
+
+    Raises:
+        ModelLoadError: there is no configuration, or there are no safetensors.
+    """
     try:
         config = json.loads((path / "config.json").read_bytes())
     except (OSError, ValueError) as error:

@@ -162,6 +162,8 @@ class _Receiver:
     def _end_part(self) -> None:
         if self._is_file:
             return
+        if self._name in self.form.fields:
+            raise InvalidRequestError(f"The form has two parts {self._name[:100]!r}; send one.", param=self._name[:100])
         try:
             self.form.fields[self._name] = self._text.decode()
         except UnicodeDecodeError:

@@ -4,7 +4,22 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli import datasets, doctor, jobs, models, serving, tiny_model, training
+from tunesmith.cli import (
+    access,
+    datasets,
+    doctor,
+    files,
+    jobs,
+    models,
+    organisation,
+    results,
+    secrets,
+    serving,
+    steering,
+    submission,
+    tiny_model,
+    training,
+)
 from tunesmith.cli.commands import group
 from tunesmith.cli.output import data
 
@@ -23,8 +38,15 @@ def create_application() -> typer.Typer:
     for noun in (serving, training):
         noun.register(app)
     app.add_typer(jobs.app, name="jobs")
+    for part in (submission, steering, results):
+        jobs.app.add_typer(part.app)
     app.add_typer(datasets.app, name="datasets")
+    app.add_typer(files.app, name="files")
     app.add_typer(models.app, name="models")
+    app.add_typer(organisation.app, name="org")
+    app.add_typer(access.keys, name="keys")
+    app.add_typer(secrets.app, name="secrets")
+    secrets.app.add_typer(access.secrets)
     app.add_typer(tiny_model.app, name="tiny-model")
     doctor.register(app)
     return app

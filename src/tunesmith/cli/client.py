@@ -1,7 +1,10 @@
 """The server's HTTP API as the commands use it."""
 
+import os
 import re
 import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +23,9 @@ _PAGE = 1000
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _NATIVE = "/tunesmith/v1"
+
+API_KEY = "TUNESMITH_API_KEY"
+"""The variable that holds the key. No option takes one: other users of a machine can read command lines."""
 
 
 def job_id(given: str) -> str:
@@ -52,6 +58,7 @@ class Client:
         self.url = url.rstrip("/")
         self._http = httpx2.Client(
             base_url=self.url,
+            headers=_credential(),
             timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
             # A proxy does not know this machine's own addresses.
             trust_env=not _is_loopback(parts.hostname),
@@ -65,44 +72,65 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def jobs(self, limit: int) -> list[Json]:
-        """The newest jobs, newest first."""
-        return self._list(f"{_NATIVE}/jobs", params={"limit": limit})
+    def read(self, path: str, params: Mapping[str, str | int] | None = None) -> Json:
+        """What lies at a path below `/tunesmith/v1`."""
+        return self._object("GET", f"{_NATIVE}{path}", params=params)
+
+    def listed(self, path: str, params: Mapping[str, str | int] | None = None) -> list[Json]:
+        """The entries of a list, or of one page of it."""
+        found: list[Json] = self.read(path, params)["data"]
+        return found
+
+    def change(self, method: str, path: str, json: Json | None = None) -> Json:
+        """Ask for something to be made, changed or deleted."""
+        return self._object(method, f"{_NATIVE}{path}", json=json)
+
+    def send(self, path: str, form: Mapping[str, str], file: Path) -> Json:
+        """Upload a file with a form."""
+        return self._send(f"{_NATIVE}{path}", form, file)
+
+    @contextmanager
+    def received(self, path: str) -> Iterator[tuple[int | None, Iterator[bytes]]]:
+        """What lies at a path, piece by piece, and its length where the server knows it."""
+        import httpx2
+
+        try:
+            with self._http.stream("GET", f"{_NATIVE}{path}") as answer:
+                if not answer.is_success:
+                    raise refused(self.url, answer.status_code, answer.read().decode(errors="replace"))
+                length = answer.headers.get("content-length")
+                yield int(length) if length else None, answer.iter_bytes()
+        except httpx2.TransportError as error:
+            raise unreachable(self.url, error) from error
 
     def job(self, id: str) -> Json:
         """One job."""
-        return self._object("GET", f"{_NATIVE}/jobs/{id}")
-
-    def cancel(self, id: str) -> Json:
-        """Cancel a job."""
-        return self._object("POST", f"{_NATIVE}/jobs/{id}/cancel")
+        return self.read(f"/jobs/{id}")
 
     def events(self, id: str, after: str | None = None) -> list[Json]:
         """All events of a job behind the one with the id `after`, oldest first."""
         found: list[Json] = []
         while True:
             params: dict[str, str | int] = {"limit": _PAGE, **({"after": after} if after else {})}
-            answer = self._object("GET", f"{_NATIVE}/jobs/{id}/events", params=params)
+            answer = self.read(f"/jobs/{id}/events", params)
             found += answer["data"]
             if not answer["has_more"]:
                 return found
             after = found[-1]["id"]
 
-    def log(self, id: str) -> str:
-        """What a job's workers printed."""
-        return str(self._answer("GET", f"{_NATIVE}/jobs/{id}/log").text)
-
-    def datasets(self) -> list[Json]:
-        """Registered datasets."""
-        return self._list(f"{_NATIVE}/datasets")
-
-    def add_dataset(self, name: str, path: Path) -> Json:
-        """Register a file under a name."""
-        return self._send(f"{_NATIVE}/datasets", {"name": name}, path)
+    def log(self, id: str) -> Iterator[str]:
+        """What a job's workers printed, piece by piece."""
+        start = 0
+        while True:
+            answer = self._answer("GET", f"{_NATIVE}/jobs/{id}/log", params={"start": start})
+            yield answer.text
+            if not answer.text:
+                return
+            start = int(answer.headers["x-log-end"])
 
     def models(self) -> list[Json]:
         """Produced models, then base models."""
-        return self._list(f"{_NATIVE}/models")
+        return self.listed("/models")
 
     def upload(self, path: Path) -> str:
         """Send training data and give the file's id."""
@@ -112,13 +140,9 @@ class Client:
         """Create a job and give its id."""
         return job_id(self._object("POST", "/v1/fine_tuning/jobs", json=request)["id"])
 
-    def _send(self, path: str, form: dict[str, str], file: Path) -> Json:
+    def _send(self, path: str, form: Mapping[str, str], file: Path) -> Json:
         with shown_while_sent(file) as content:
             return self._object("POST", path, data=form, files={"file": (file.name, content)})
-
-    def _list(self, path: str, **request: Any) -> list[Json]:
-        found: list[Json] = self._object("GET", path, **request)["data"]
-        return found
 
     def _object(self, method: str, path: str, **request: Any) -> Json:
         answer = self._answer(method, path, **request)
@@ -140,6 +164,15 @@ class Client:
         if not answer.is_success:
             raise refused(self.url, answer.status_code, answer.text)
         return answer
+
+
+def _credential() -> dict[str, str]:
+    key = os.environ.get(API_KEY, "").strip()
+    if not key:
+        return {}
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise CommandError(f"What {API_KEY} holds is not one word of ASCII letters.", code=ExitCode.USAGE)
+    return {"Authorization": f"Bearer {key}"}
 
 
 def _is_loopback(host: str) -> bool:

@@ -39,6 +39,8 @@ def refused(url: str, status: int, body: str) -> CommandError:
     """An answer with an error, in whatever dialect's shape."""
     code = _CODES.get(status, ExitCode.FAILURE)
     message, hint = _read(body)
+    if status == 401:
+        hint = "Set TUNESMITH_API_KEY to an API key of this server."
     if message is None:
         return CommandError(f"{url} answered with HTTP status {status} and no reason.", hint=_OTHER_SERVER, code=code)
     return CommandError(message, hint=hint, code=code)

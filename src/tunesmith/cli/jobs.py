@@ -14,16 +14,23 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="A job's id: 32 digits, ft
 
 app = group("Jobs, whichever API they came by.")
 
+PRIORITIES = ("low", "normal", "high", "urgent")
+"""Words for the numbers of the API."""
 
-@command(app, "list", "tunesmith jobs list", "tunesmith jobs list --limit 5 --json")
+
+@command(app, "list", "tunesmith jobs list", "tunesmith jobs list --state running --label team=search --json")
 def list_jobs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Most jobs to show.")] = 20,
+    state: Annotated[str | None, typer.Option(metavar="STATE", help="Only jobs in this state.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this label.")] = None,
+    project: Annotated[str | None, typer.Option(metavar="ID", help="Only jobs of this project.")] = None,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """List the newest jobs."""
+    only = {"state": state, "project": project, **_labels(label or [])}
     with Client(url) as client:
-        found = client.jobs(limit)
+        found = client.listed("/jobs", {"limit": limit, **{name: value for name, value in only.items() if value}})
     if as_json:
         data_json(found)
         return
@@ -57,6 +64,7 @@ def get(id: Id, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
         [
             ("ID", job["id"]),
             ("State", job["state"]),
+            ("Priority", PRIORITIES[job["priority"]]),
             ("Step", _steps(job)),
             ("Base", job["spec"]["model"]["base"]),
             ("Created", moment(job["created_at"])),
@@ -96,7 +104,8 @@ def logs(
     known = job_id(id)
     with Client(url) as client:
         if worker:
-            print(client.log(known), end="")
+            for piece in client.log(known):
+                print(piece, end="")
             return
         events = client.events(known)
     if as_json:
@@ -112,11 +121,21 @@ def logs(
 def cancel(id: Id, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Cancel a job. Its checkpoints stay."""
     with Client(url) as client:
-        job = client.cancel(job_id(id))
+        job = client.change("POST", f"/jobs/{job_id(id)}/cancel")
     if as_json:
         data_json(job)
     else:
         say(f"Job {job['id']} is {job['state']}.")
+
+
+def _labels(pairs: list[str]) -> dict[str, str]:
+    wanted = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise CommandError(f"--label {pair!r} is not of the form KEY=VALUE.", code=ExitCode.USAGE)
+        wanted[f"labels[{key}]"] = value
+    return wanted
 
 
 def _steps(job: Json) -> str:

@@ -1,239 +1,220 @@
-"""Canonical examples, and the readers that turn one decoded row into one of them."""
+"""Shapes of rows: how one is told from its keys, which keys it uses, and what reads it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
-Format = Literal["messages", "prompt_completion", "text"]
+from tunesmith.data.conversations import (
+    CLEAR_RESPONSE_KEYS,
+    QUERY_KEYS,
+    RESPONSE_KEYS,
+    SYSTEM_KEYS,
+    read_alpaca,
+    read_messages,
+    read_prompt_completion,
+    read_query_response,
+    read_sharegpt,
+)
+from tunesmith.data.examples import Conversation, Example, Message, PromptCompletion, RowError, Text
+from tunesmith.data.labels import ID_KEYS, as_class, read_classification, read_text, read_tokens
+from tunesmith.data.pairs import (
+    NON_PREFERRED_KEYS,
+    PREFERRED_KEYS,
+    REJECTED_KEYS,
+    as_flag,
+    read_kto,
+    read_preference,
+)
+from tunesmith.spec.errors import DatasetError
+from tunesmith.spec.reading import Format
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-
-_NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
-_OWN_KEYS = frozenset({"role", "content", "weight"})
-
-
-class RowError(ValueError):
-    """One row cannot be used. `path` names the field within the row, if there is one to name."""
-
-    def __init__(self, path: str | None, reason: str) -> None:
-        super().__init__(reason)
-        self.path = path
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn."""
-
-    role: str
-    content: str | None
-    """Text; none for an assistant's turn that only calls tools."""
-
-    trained: bool
-    """Whether the turn may carry loss: it is the assistant's, and its weight is not 0."""
-
-    fields: Mapping[str, Any]
-    """Everything else that the row says about the turn, for the chat template: `tool_calls`, `name`, ..."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """Turns to be rendered by the model's chat template."""
-
-    line: int
-    """1-based line of the file."""
-
-    messages: tuple[Message, ...]
-    tools: tuple[Any, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class PromptCompletion:
-    """Plain text in two parts, of which the second carries loss."""
-
-    line: int
-    prompt: str
-    completion: str
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Plain text that carries loss throughout."""
-
-    line: int
-    text: str
-
-
-Example = Conversation | PromptCompletion | Text
-
-
-def detect_format(row: Mapping[str, Any]) -> Format | None:
-    """The format that a row's keys announce, or none."""
-    if "messages" in row:
-        return "messages"
-    if "prompt" in row or "completion" in row:
-        return "prompt_completion"
-    if "text" in row:
-        return "text"
-    return None
-
-
-def read_messages(row: Mapping[str, Any], line: int) -> Conversation:
-    """Read a row with `messages` and perhaps `tools`.
-
-    Raises:
-        RowError: the row cannot be trained.
-    """
-    messages = _read_turns(row.get("messages"), "messages", required_when_absent="messages" not in row)
-    _require_assistant(messages, "messages")
-    return Conversation(line, messages, _read_tools(row.get("tools")))
-
-
-def read_prompt_completion(row: Mapping[str, Any], line: int) -> PromptCompletion | Conversation:
-    """Read a row with `prompt` and `completion`: two strings, or two lists of messages.
-
-    Raises:
-        RowError: the row cannot be trained.
-    """
-    for key in ("prompt", "completion"):
-        if key not in row:
-            raise RowError(key, f"`{key}` is missing.")
-    prompt, completion = row["prompt"], row["completion"]
-    if isinstance(prompt, str) and isinstance(completion, str):
-        if not completion:
-            raise RowError("completion", "`completion` is empty, so there is nothing to train on.")
-        return PromptCompletion(line, prompt, completion)
-    if isinstance(prompt, list) and isinstance(completion, list):
-        return _read_turns_in_two_parts(prompt, completion, row, line)
-    kinds = f"{_kind(prompt)} and {_kind(completion)}"
-    raise RowError("prompt", f"`prompt` and `completion` must be two strings or two lists of messages, got {kinds}.")
-
-
-def read_text(row: Mapping[str, Any], line: int) -> Text:
-    """Read a row with `text`.
-
-    Raises:
-        RowError: the row cannot be trained.
-    """
-    if "text" not in row:
-        raise RowError("text", "`text` is missing.")
-    text = row["text"]
-    if not isinstance(text, str):
-        raise RowError("text", f"`text` must be a string, got {_kind(text)}.")
-    if not text.strip():
-        raise RowError("text", "`text` is empty.")
-    return Text(line, text)
-
+__all__ = [
+    "READERS",
+    "SYSTEMLESS",
+    "USED_KEYS",
+    "Conversation",
+    "Example",
+    "Message",
+    "PromptCompletion",
+    "RowError",
+    "Text",
+    "detect_format",
+    "format_of_columns",
+    "other_format",
+    "read_messages",
+    "row_format",
+    "used_keys",
+]
 
 READERS: dict[Format, Callable[[Mapping[str, Any], int], Example]] = {
     "messages": read_messages,
+    "sharegpt": read_sharegpt,
+    "alpaca": read_alpaca,
+    "query_response": read_query_response,
     "prompt_completion": read_prompt_completion,
     "text": read_text,
+    "preference": read_preference,
+    "kto": read_kto,
+    "classification": read_classification,
+    "tokens": read_tokens,
 }
 
+_BESIDE_TURNS = {*SYSTEM_KEYS, "tools", "functions", "images", "image"}
 
-def _read_turns_in_two_parts(
-    prompt: list[Any], completion: list[Any], row: Mapping[str, Any], line: int
-) -> Conversation:
-    given = _read_turns(prompt, "prompt", required_when_absent=False)
-    wanted = _read_turns(completion, "completion", required_when_absent=False)
-    _require_assistant(wanted, "completion")
-    untrained = tuple(Message(turn.role, turn.content, trained=False, fields=turn.fields) for turn in given)
-    return Conversation(line, untrained + wanted, _read_tools(row.get("tools")))
+USED_KEYS: dict[Format, frozenset[str]] = {
+    "messages": frozenset({"messages", *_BESIDE_TURNS}),
+    "sharegpt": frozenset({"conversations", "conversation", *_BESIDE_TURNS}),
+    "alpaca": frozenset({"instruction", "input", "output", "history", *_BESIDE_TURNS}),
+    "query_response": frozenset({*QUERY_KEYS, *RESPONSE_KEYS, "history", *_BESIDE_TURNS}),
+    "prompt_completion": frozenset({"prompt", "completion", *_BESIDE_TURNS}),
+    "text": frozenset({"text"}),
+    "preference": frozenset(
+        {"input", *PREFERRED_KEYS, *NON_PREFERRED_KEYS, "messages", *REJECTED_KEYS, *QUERY_KEYS, "chosen", "rejected"}
+        | _BESIDE_TURNS
+    ),
+    "kto": frozenset({"prompt", "completion", "messages", "label", *_BESIDE_TURNS}),
+    "classification": frozenset({"text", "messages", "label", *SYSTEM_KEYS, "images", "image"}),
+    "tokens": frozenset({*ID_KEYS, "labels", "attention_mask"}),
+}
+"""Keys that each shape looks at. Others have no effect, and are reported."""
 
+_MARKS: tuple[tuple[Format, tuple[str, ...]], ...] = (
+    ("messages", ("messages",)),
+    ("sharegpt", ("conversations",)),
+    ("sharegpt", ("conversation",)),
+    ("preference", ("chosen", "rejected")),
+    *(("preference", ("messages", key)) for key in REJECTED_KEYS),
+    *(("preference", (key,)) for key in (*PREFERRED_KEYS, *NON_PREFERRED_KEYS)),
+    *(("tokens", (key,)) for key in ID_KEYS),
+    ("alpaca", ("instruction", "output")),
+    ("prompt_completion", ("prompt", "completion")),
+)
+"""Keys that together announce a shape."""
 
-def _read_turns(turns: Any, path: str, *, required_when_absent: bool) -> tuple[Message, ...]:
-    if required_when_absent:
-        raise RowError(path, f"`{path}` is missing.")
-    if not isinstance(turns, list):
-        raise RowError(path, f"`{path}` must be a list, got {_kind(turns)}.")
-    if not turns:
-        raise RowError(path, f"`{path}` is an empty list.")
-    return tuple([_read_turn(turn, path, index) for index, turn in enumerate(turns)])
+FORMAT_HINT = (
+    'Write rows such as {"messages": [{"role": "user", "content": "..."}, ...]}, one JSON object a line, or say with '
+    "`columns` what each column is for."
+)
 
-
-def _read_turn(turn: Any, path: str, index: int) -> Message:
-    if not isinstance(turn, dict):
-        raise RowError(f"{path}[{index}]", f"a message must be an object, got {_kind(turn)}.")
-    role = turn.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        known = ", ".join(sorted(ROLES))
-        raise RowError(f"{path}[{index}].role", f"unknown role {role!r}; known roles: {known}.")
-    content = turn.get("content")
-    if not isinstance(content, str):
-        content = _read_content(turn, content, f"{path}[{index}]")
-    fields = _NO_FIELDS
-    if len(turn) > 2:
-        fields = {key: value for key, value in turn.items() if key not in _OWN_KEYS and value is not None}
-    if role != "assistant":
-        return Message(role, content, trained=False, fields=fields)
-    if not _calls(turn, f"{path}[{index}]") and not (content and content.strip()):
-        raise RowError(f"{path}[{index}].content", "the assistant's text is empty.")
-    return Message(role, content, trained=_weight(turn, f"{path}[{index}].weight"), fields=fields)
-
-
-def _read_content(turn: Mapping[str, Any], content: Any, path: str) -> str | None:
-    if content is None:
-        if turn.get("role") == "assistant" and _calls(turn, path):
-            return None
-        raise RowError(f"{path}.content", "`content` is missing or null, which only an assistant that calls tools may.")
-    if not isinstance(content, list):
-        raise RowError(f"{path}.content", f"`content` must be a string or a list of parts, got {_kind(content)}.")
-    return "".join([_read_part(part, f"{path}.content[{index}]") for index, part in enumerate(content)])
+SYSTEMLESS: frozenset[Format] = frozenset({"text", "tokens"})
+"""Shapes that have no place for a system text."""
 
 
-def _read_part(part: Any, path: str) -> str:
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, dict):
-        raise RowError(path, f"a content part must be an object, got {_kind(part)}.")
-    if part.get("type") != "text":
-        raise RowError(f"{path}.type", f"unknown part type {part.get('type')!r}; only `text` can be trained.")
-    text = part.get("text")
-    if not isinstance(text, str):
-        raise RowError(f"{path}.text", f"`text` must be a string, got {_kind(text)}.")
-    return text
+def used_keys(shape: Format, present: Collection[str]) -> frozenset[str]:
+    """Those keys of all that are present which have an effect on rows of a shape."""
+    used = USED_KEYS[shape]
+    if shape == "query_response" and not set(CLEAR_RESPONSE_KEYS).isdisjoint(present):
+        used -= {"text", "content"}
+    return used.intersection(present)
 
 
-def _calls(turn: Mapping[str, Any], path: str) -> bool:
-    """Whether the turn calls a tool."""
-    calls = turn.get("tool_calls")
-    if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
-        raise RowError(f"{path}.tool_calls", f"`tool_calls` must be a list of objects, got {_kind(calls)}.")
-    return bool(calls) or isinstance(turn.get("function_call"), dict)
+def detect_format(row: Mapping[str, Any]) -> Format | None:
+    """The shape that a row's keys announce, or none.
+
+    Raises:
+        RowError: they announce more than one.
+    """
+    found = _announced(row)
+    if len(found) > 1:
+        shapes = " and ".join(f"`{shape}` (by {keys})" for shape, keys in found.items())
+        raise RowError(None, f"the row could be {shapes}. Say which is meant, or remove the other's keys.")
+    return next(iter(found), None) or _by_weak_keys(row)
 
 
-def _weight(turn: Mapping[str, Any], path: str) -> bool:
-    weight = turn.get("weight", 1)
-    if weight is None:
-        return True
-    if isinstance(weight, bool) or weight not in (0, 1):
-        raise RowError(path, f"`weight` must be 0 or 1, got {weight!r}.")
-    return bool(weight)
+def row_format(row: Mapping[str, Any], line: int) -> Format:
+    """The shape of a file, told from its first row.
+
+    Raises:
+        DatasetError: the row has the keys of no shape, or of several.
+    """
+    try:
+        found = detect_format(row)
+    except RowError as error:
+        raise DatasetError(
+            f"Line {line}: {error.reason}", hint="Keep the keys of one shape, or name the shape as `format`."
+        ) from error
+    if found is None:
+        keys = ", ".join(f"`{key}`" for key in list(row)[:8]) or "none"
+        raise DatasetError(
+            f"Line {line} has neither `messages` nor `prompt` and `completion` nor `text`, nor the keys of another "
+            f"shape; its keys: {keys}.",
+            hint=FORMAT_HINT,
+        )
+    return found
 
 
-def _require_assistant(messages: tuple[Message, ...], path: str) -> None:
-    if any(message.trained for message in messages):
-        return
-    if any(message.role == "assistant" for message in messages):
-        raise RowError(path, "every assistant message has weight 0, so there is nothing to train on.")
-    raise RowError(path, "no message has the role `assistant`, so there is nothing to train on.")
+def format_of_columns(purposes: Iterable[str]) -> Format | None:
+    """The shape of rows whose columns were named for these purposes, if that says it."""
+    named = set(purposes)
+    if named & {"chosen", "rejected"}:
+        return "preference"
+    if "messages" in named:
+        return None if "label" in named else "messages"
+    if "label" in named:
+        return "kto" if named & {"prompt", "completion"} else "classification"
+    if named & {"prompt", "completion"} or {"image", "text"} <= named:
+        return "prompt_completion"
+    return "text" if "text" in named else None
 
 
-def _read_tools(tools: Any) -> tuple[Any, ...] | None:
-    if tools is None:
+def other_format(row: Mapping[str, Any], expected: Format) -> Format | None:
+    """The other shape that a row which cannot be read as the expected one has, if any."""
+    if _announced(row).keys() == {expected}:
         return None
-    if not isinstance(tools, list):
-        raise RowError("tools", f"`tools` must be a list, got {_kind(tools)}.")
-    for index, tool in enumerate(tools):
-        if not isinstance(tool, dict):
-            raise RowError(f"tools[{index}]", f"a tool must be an object, got {_kind(tool)}.")
-    return tuple(tools) or None
+    try:
+        found = detect_format(row)
+    except RowError:
+        return None
+    return found if found != expected and not _is_marked(row, expected) else None
 
 
-_KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+def _announced(row: Mapping[str, Any]) -> dict[Format, str]:
+    """Shapes that a row has all keys of, with those keys in words."""
+    found: dict[Format, str] = {}
+    for shape, keys in _MARKS:
+        if all(key in row for key in keys):
+            meant = _with_label(row, shape) if shape in ("messages", "prompt_completion") else shape
+            found[meant] = " and ".join(f"`{key}`" for key in keys)
+    if any(key in row for key in REJECTED_KEYS):
+        found.pop("messages", None)
+    return found
 
 
-def _kind(value: object) -> str:
-    return "null" if value is None else _KINDS[type(value)]
+def _with_label(row: Mapping[str, Any], shape: Format) -> Format:
+    """The shape of turns, or of prompt and completion, given the `label` beside them."""
+    label = row.get("label")
+    if label is None:
+        return shape
+    if shape == "prompt_completion":
+        return "kto" if as_flag(label) is not None else shape
+    if isinstance(label, bool) or (isinstance(label, str) and label.strip().lower() in ("true", "false")):
+        return "kto"
+    return shape if as_class(label) is None or _has_answer(row["messages"]) else "classification"
+
+
+def _has_answer(turns: Any) -> bool:
+    return isinstance(turns, list) and any(isinstance(turn, dict) and turn.get("role") == "assistant" for turn in turns)
+
+
+def _by_weak_keys(row: Mapping[str, Any]) -> Format | None:
+    """The shape by keys that are only looked at where no others are: many data sets have them beside others."""
+    asks = any(key in row for key in QUERY_KEYS)
+    if asks and any(key in row for key in RESPONSE_KEYS if key not in QUERY_KEYS and key != "text"):
+        return "query_response"
+    if "prompt" in row or "completion" in row:
+        return "prompt_completion"
+    if "text" in row:
+        return "classification" if as_class(row.get("label")) is not None else "text"
+    return None
+
+
+def _is_marked(row: Mapping[str, Any], shape: Format) -> bool:
+    """Whether a row has the key that marks a shape, so that its fault is one of its own."""
+    marks: dict[Format, tuple[str, ...]] = {
+        "messages": ("messages",),
+        "classification": ("label", "text", "messages"),
+        "kto": ("label", "prompt", "completion", "messages"),
+        "text": ("text",),
+        "preference": ("chosen", "rejected", *PREFERRED_KEYS, *NON_PREFERRED_KEYS, *REJECTED_KEYS),
+        "tokens": ID_KEYS,
+    }
+    return any(key in row for key in marks.get(shape, ()))

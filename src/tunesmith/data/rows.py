@@ -1,171 +1,130 @@
-"""Rows of a JSON Lines file, one at a time, in constant memory."""
+"""Rows and examples of a file, whatever kind of file it is. In constant memory."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
-from tunesmith.data.formats import READERS, Example, Format, RowError, detect_format
+from tunesmith.data.archives import opened_archive, opened_gzip
+from tunesmith.data.containers import GZIP, HEAD_BYTES, READERS, ZIP, Container, Rows, container_of
+from tunesmith.data.examples import Example, RowError
+from tunesmith.data.formats import FORMAT_HINT
+from tunesmith.data.shaping import Shaper
+from tunesmith.data.split import part_by_column, parts_at_random, parts_in_order
 from tunesmith.spec.errors import DatasetError
-
-MAX_LINE_BYTES = 64 * 2**20
-
-_FORMAT_HINT = 'Write one JSON object a line, such as {"messages": [{"role": "user", "content": "..."}, ...]}.'
-
-_MAGIC = (
-    (b"\xff\xfe", "is UTF-16 text"),
-    (b"\xfe\xff", "is UTF-16 text"),
-    (b"PAR1", "is a Parquet file"),
-    (b"PK\x03\x04", "is a ZIP archive"),
-    (b"\x1f\x8b", "is gzip-compressed"),
-    (b"BZh", "is bzip2-compressed"),
-    (b"\xfd7zXZ", "is xz-compressed"),
-    (b"\x28\xb5\x2f\xfd", "is zstd-compressed"),
-    (b"ARROW1", "is an Arrow file"),
-    (b"%PDF", "is a PDF document"),
-    (b"\x80\x02", "is a Python pickle"),
-    (b"\x80\x03", "is a Python pickle"),
-    (b"\x80\x04", "is a Python pickle"),
-    (b"\x80\x05", "is a Python pickle"),
-)
+from tunesmith.spec.reading import AS_FOUND, Part, Reading, SplitSpec
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers (from 1) and decoded objects. Blank lines are skipped, a UTF-8 byte order mark is accepted.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of one file, or of one member of an archive."""
+
+    container: str
+    """Kind of file, such as `csv`, `csv in zip` or `jsonl in gzip`."""
+
+    member: str | None
+    rows: Rows
+
+
+def read_tables(path: Path) -> Iterator[Table]:
+    """All tables of a file: one, or those in an archive in the order of their names. Read each before the next.
 
     Raises:
-        DatasetError: the file is not JSON Lines in UTF-8; the message names the line and what to do.
+        DatasetError: the file cannot be read; the message names member and line.
     """
     with path.open("rb") as file:
-        _refuse_other_kinds(file.read(512))
+        head = file.read(HEAD_BYTES)
         file.seek(0)
-        found = False
-        for line, text in _lines(file):
-            found = True
-            yield line, _decode(text, line)
-        if not found:
-            file.seek(0)
-            what = "holds only blank lines" if file.read(1) else "is empty"
-            raise DatasetError(f"The file {what}.", hint=_FORMAT_HINT)
+        if head.startswith(ZIP):
+            yield from _zipped(path)
+        elif head.startswith(GZIP):
+            with opened_gzip(path) as unpacked:
+                yield _unpacked(unpacked)
+        else:
+            kind = container_of(head)
+            yield Table(kind, None, _some(READERS[kind](file), empty=not head))
 
 
-def read_examples(path: Path) -> Iterator[Example]:
-    """The file's examples in order.
-
-    Raises:
-        DatasetError: as for `read_rows`, or a row cannot be trained.
-    """
-    kind: Format | None = None
-    for line, row in read_rows(path):
-        kind = row_format(row, line, kind)
-        try:
-            yield READERS[kind](row, line)
-        except RowError as error:
-            raise DatasetError(f"Line {line}: {error.reason}", param=error.path) from error
-
-
-def row_format(row: dict[str, Any], line: int, expected: Format | None) -> Format:
-    """The format to read a row with: that of the file's first row.
+def read_rows(path: Path) -> Iterator[tuple[str | None, int, dict[str, Any]]]:
+    """Members of an archive (else none), line numbers from 1, and decoded rows.
 
     Raises:
-        DatasetError: the row has the keys of another format, or the first row those of none.
+        DatasetError: the file cannot be read; the message names member and line.
     """
-    found = detect_format(row)
-    if expected is None:
-        if found is None:
-            keys = ", ".join(f"`{key}`" for key in list(row)[:8]) or "none"
-            raise DatasetError(
-                f"Line {line} has neither `messages` nor `prompt` and `completion` nor `text`; its keys: {keys}.",
-                hint=_FORMAT_HINT,
-            )
-        return found
-    if found is not None and found != expected:
-        raise DatasetError(
-            f"Line {line} is a `{found}` row, but the rows before it are `{expected}` rows.",
-            hint="Use one format throughout a file.",
-        )
-    return expected
+    for table in read_tables(path):
+        for line, row in table.rows:
+            yield table.member, line, row
 
 
-def _refuse_other_kinds(head: bytes) -> None:
-    for magic, what in _MAGIC:
-        if head.startswith(magic):
-            raise DatasetError(f"The file {what}, not JSON Lines in UTF-8.", hint=_FORMAT_HINT)
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if start[:1] == b"<":
-        raise DatasetError("The file is an HTML or XML page, not JSON Lines.", hint=_FORMAT_HINT)
-    if start[:1] == b"[":
-        raise DatasetError("The file is one JSON array, not JSON Lines.", hint=_FORMAT_HINT)
+def read_examples(
+    path: Path, reading: Reading = AS_FOUND, *, split: SplitSpec | None = None, part: Part = "train", seed: int = 0
+) -> Iterator[Example]:
+    """The examples of one part of a file, in order. Without a split, `train` is all rows and the others have none.
+
+    Raises:
+        DatasetError: the file, or a row of this part, cannot be used; the message names member and line.
+    """
+    shaper = Shaper(reading)
+    part_of = _chooser(path, split, seed)
+    for member, line, row in read_rows(path):
+        with _named(member):
+            try:
+                shaper.learn(row, line)
+                if part_of(row, line) != part:
+                    continue
+                example = shaper.example(row, line)
+            except RowError as error:
+                raise DatasetError(f"Line {line}: {error.reason}", param=error.path) from error
+        yield example if member is None else replace(example, member=member)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
-    line = 0
-    while data := file.readline(MAX_LINE_BYTES + 1):
-        line += 1
-        if len(data) > MAX_LINE_BYTES:
-            raise DatasetError(f"Line {line} is longer than {MAX_LINE_BYTES // 2**20} MiB.", hint=_FORMAT_HINT)
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DatasetError(
-                f"Line {line} is not UTF-8: byte {error.start + 1} is 0x{data[error.start]:02x}.",
-                hint="Save the file as UTF-8.",
-            ) from error
-        if line == 1:
-            text = text.removeprefix("\ufeff")
-        if not text.isspace() and text:
-            yield line, text
+def _chooser(path: Path, split: SplitSpec | None, seed: int) -> Callable[[dict[str, Any], int], Part]:
+    """What tells the part of each row, when asked for all rows in order."""
+    if split is None:
+        return lambda _row, _line: "train"
+    if split.by == "column":
+        return lambda row, line: part_by_column(split, row, line)
+    rows = sum(1 for _ in read_rows(path))
+    in_order = split.by == "sequential"
+    parts = parts_in_order(split.ratios, rows) if in_order else parts_at_random(split.ratios, rows, seed)
+    return lambda _row, _line: next(parts)
 
 
-def _decode(text: str, line: int) -> dict[str, Any]:
+def _zipped(path: Path) -> Iterator[Table]:
+    with opened_archive(path) as archive:
+        for name, kind in archive.tables():
+            with _named(name), archive.opened(name, kind) as file:
+                yield Table(f"{kind} in zip", name, _with_name(_some(READERS[kind](file), empty=False), name))
+
+
+def _unpacked(file: BinaryIO) -> Table:
+    kind: Container = container_of(file.peek(HEAD_BYTES)[:HEAD_BYTES])  # type: ignore[attr-defined]
+    if kind == "parquet":
+        raise DatasetError("The file is Parquet within gzip.", hint="Send it unpacked: Parquet is compressed already.")
+    return Table(f"{kind} in gzip", None, _some(READERS[kind](file), empty=False))
+
+
+def _some(rows: Rows, *, empty: bool) -> Rows:
+    """The rows, of which there must be one."""
+    first = None if empty else next(rows, None)
+    if first is None:
+        raise DatasetError("The file is empty." if empty else "The file holds no rows.", hint=FORMAT_HINT)
+    yield first
+    yield from rows
+
+
+def _with_name(rows: Rows, member: str) -> Rows:
+    with _named(member):
+        yield from rows
+
+
+@contextmanager
+def _named(member: str | None) -> Iterator[None]:
+    """Errors begin with the member's name."""
     try:
-        row = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        _raise_broken(text, line, error)
-    except (_RefusedJSONError, RecursionError, ValueError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise DatasetError(f"Line {line} cannot be used: {reason}.", hint=_FORMAT_HINT) from error
-    if not isinstance(row, dict):
-        kind = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(type(row), "a number")
-        raise DatasetError(f"Line {line} is {kind}, not an object.", hint=_FORMAT_HINT)
-    if "\\ud" in text or "\\uD" in text:
-        _refuse_lone_surrogates(row, line)
-    return row
-
-
-class _RefusedJSONError(Exception):
-    pass
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _RefusedJSONError(f"the key {twice!r} appears twice in one object")
-    return row
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise _RefusedJSONError(f"{name} is not a JSON value")
-
-
-def _raise_broken(text: str, line: int, error: json.JSONDecodeError) -> NoReturn:
-    if text.lstrip().startswith("{") and error.pos >= len(text.rstrip()):
-        raise DatasetError(
-            f"Line {line} ends in the middle of an object. It seems pretty-printed: one object over several lines.",
-            hint=_FORMAT_HINT,
-        ) from error
-    raise DatasetError(
-        f"Line {line}, column {error.pos + 1}: not valid JSON ({error.msg}).", hint=_FORMAT_HINT
-    ) from error
-
-
-def _refuse_lone_surrogates(row: dict[str, Any], line: int) -> None:
-    try:
-        json.dumps(row, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DatasetError(
-            f"Line {line} holds half of a UTF-16 surrogate pair (\\u{ord(error.object[error.start]):04x}).",
-            hint="Write the character itself, in UTF-8.",
-        ) from error
+        yield
+    except DatasetError as error:
+        if member is None or error.message.startswith(member):
+            raise
+        raise DatasetError(f"{member}: {error.message}", param=error.param, hint=error.hint) from error

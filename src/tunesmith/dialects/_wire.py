@@ -1,13 +1,16 @@
 """From HTTP to values: what every dialect needs of it, whatever its words are."""
 
 import json
+import math
 import re
+import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Never
+from typing import Any, Literal, Never
 
 from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict
 
 from tunesmith.spec.errors import (
     BusyError,
@@ -16,9 +19,11 @@ from tunesmith.spec.errors import (
     DiskFullError,
     ForbiddenError,
     InvalidRequestError,
+    JobNotFoundError,
     NotFoundError,
     TooLargeError,
     TunesmithError,
+    UnauthenticatedError,
     UnavailableError,
     UnsupportedMediaTypeError,
 )
@@ -26,7 +31,18 @@ from tunesmith.spec.errors import (
 MAX_JSON_BYTES = 1024 * 1024
 """Largest body of a route that reads JSON. Uploads are streamed and have a limit of their own."""
 
+WHOLE_CONTEXT = 1_048_576
+"""Tokens of a sequence that nobody bounded: the engine lowers them to what the model can read, and says so."""
+
+DTYPES: dict[str, Literal["bfloat16", "float32"]] = {
+    "float16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "float32": "float32",
+}
+"""Number formats that vendors offer, and those that they are carried out as."""
+
 _STATUS: tuple[tuple[type[TunesmithError], int], ...] = (
+    (UnauthenticatedError, 401),
     (ForbiddenError, 403),
     (NotFoundError, 404),
     (BusyError, 409),
@@ -40,11 +56,46 @@ _STATUS: tuple[tuple[type[TunesmithError], int], ...] = (
 # A value under such a name is never repeated in an answer.
 _SECRET_WORDS = ("key", "token", "password", "secret", "certificate")
 
-_REFUSALS = {"invalid_request", "unsupported", "model_load", "invalid_adapter"}
+# What is elsewhere and cannot be had is a fault of the request that named it.
+_REFUSALS = {
+    "invalid_request",
+    "unsupported",
+    "model_load",
+    "invalid_adapter",
+    "source_credentials",
+    "address_refused",
+    "download_failed",
+}
 
 
 # An escaped U+0000, whose own backslash is not escaped.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class Wire(BaseModel):
+    """What requests are made of: values are of the very type that is asked for, and every field is a known one."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+
+def to_job_id(wire: str, *, param: str) -> str:
+    """Our id of a job that goes by a UUID, with or without dashes.
+
+    Raises:
+        JobNotFoundError: no job can have this id.
+    """
+    try:
+        return uuid.UUID(wire).hex
+    except ValueError:
+        raise JobNotFoundError(f"No training job has the {param} {wire[:100]!r}.", param=param) from None
 
 
 def status_of(error: TunesmithError, *, invalid: int) -> int:
@@ -83,6 +134,8 @@ class StrictRoute(APIRoute):
 
 class _StrictRequest(Request):
     async def stream(self) -> AsyncGenerator[bytes, None]:
+        if self.headers.get("content-length", "0").rjust(20, "0") > f"{MAX_JSON_BYTES:020}":
+            raise HTTPException(413)
         received = 0
         async for piece in super().stream():
             received += len(piece)
@@ -96,16 +149,26 @@ class _StrictRequest(Request):
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise json.JSONDecodeError("it is not UTF-8", "", 0) from None
-        if _NUL.search(text):
-            raise json.JSONDecodeError("it holds the character U+0000", "", 0)
-        try:
-            parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-            json.dumps(parsed, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise json.JSONDecodeError("it holds half of a surrogate pair", "", 0) from None
-        except RecursionError:
-            raise json.JSONDecodeError("it is nested too deeply", "", 0) from None
-        return parsed
+        return parse_json(text)
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        json.JSONDecodeError: it is no JSON, repeats a key, holds NaN or Infinity, U+0000 or half of a surrogate pair,
+            or is nested too deeply.
+    """
+    if _NUL.search(text):
+        raise json.JSONDecodeError("it holds the character U+0000", "", 0)
+    try:
+        parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise json.JSONDecodeError("it holds half of a surrogate pair", "", 0) from None
+    except RecursionError:
+        raise json.JSONDecodeError("it is nested too deeply", "", 0) from None
+    return parsed
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -115,6 +178,13 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(key for key in keys if keys.count(key) > 1)
         raise json.JSONDecodeError(f"key {repeated!r} appears twice in one object", "", 0)
     return mapping
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise json.JSONDecodeError(f"{text[:40]} is not a finite number", "", 0)
+    return number
 
 
 def _no_constant(name: str) -> Never:

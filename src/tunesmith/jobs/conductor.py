@@ -1,10 +1,10 @@
-"""The one background thread of a server: it follows what runs, then starts what waits."""
+"""The one background thread of a server: it follows what runs, then prepares and starts what waits, then tidies up."""
 
 import logging
 import threading
+from collections.abc import Sequence
+from typing import Protocol
 
-from tunesmith.jobs.scheduler import Scheduler
-from tunesmith.jobs.supervisor import Supervisor
 from tunesmith.spec.errors import TunesmithError
 
 _log = logging.getLogger(__name__)
@@ -15,8 +15,16 @@ _TICK_SECONDS = 0.2
 _RETRY_SECONDS = 2.0
 
 
+class Part(Protocol):
+    """Something that has a little to do now and then."""
+
+    def tick(self) -> None:
+        """Do what there is to do now."""
+        ...
+
+
 class Conductor:
-    """Drives supervisor and scheduler until it is stopped."""
+    """Drives its parts in turn until it is stopped."""
 
     def __init__(self) -> None:
         self._woken = threading.Event()
@@ -27,9 +35,9 @@ class Conductor:
         """Look now instead of at the next tick."""
         self._woken.set()
 
-    def start(self, supervisor: Supervisor, scheduler: Scheduler) -> None:
+    def start(self, parts: Sequence[Part]) -> None:
         """Begin."""
-        self._thread = threading.Thread(target=self._run, args=(supervisor, scheduler), name="conductor", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(parts,), name="conductor", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -39,10 +47,10 @@ class Conductor:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, supervisor: Supervisor, scheduler: Scheduler) -> None:
+    def _run(self, parts: Sequence[Part]) -> None:
         while not self._stopping:
             pause = _TICK_SECONDS
-            for part in (supervisor, scheduler):
+            for part in parts:
                 try:
                     part.tick()
                 except TunesmithError as error:

@@ -2,29 +2,33 @@
 
 from pathlib import Path
 
-from tunesmith.assets.models import BaseModels, ProducedModels
-from tunesmith.spec.errors import AdapterError, ModelNotFoundError
-from tunesmith.spec.job import DataSource, Inputs, JobSpec
+from tunesmith.assets.models import BaseModels, check_loadable
+from tunesmith.sources.hub.models import HubModels
+from tunesmith.spec.errors import AdapterError, CheckpointNotFoundError, ModelNotFoundError, UnavailableError
+from tunesmith.spec.job import DataSource, Inputs, JobSpec, ModelSpec, StartSpec
 from tunesmith.storage import Storage
+from tunesmith.store import checkpoints, jobs, models
+from tunesmith.store.database import Database
 
 
 class InputResolver:
-    """Finds what a spec names."""
+    """Finds what a spec names. Everything remote was fetched before."""
 
-    def __init__(self, bases: BaseModels, produced: ProducedModels, storage: Storage) -> None:
+    def __init__(self, database: Database, bases: BaseModels, hub: HubModels, storage: Storage) -> None:
+        self._database = database
         self._bases = bases
-        self._produced = produced
+        self._hub = hub
         self._storage = storage
 
-    def resolve(self, spec: JobSpec) -> Inputs:
-        """Local paths for a spec.
+    def resolve(self, org: str, spec: JobSpec) -> Inputs:
+        """Local paths for an organisation's spec.
 
         Raises:
-            ModelNotFoundError: the base model or the adapter to start from is not there.
+            ModelNotFoundError: the base model or the weights to start from are not there.
             ModelLoadError: the base model cannot be loaded safely.
             AdapterError: the start is an adapter and the job tunes all weights.
         """
-        model, adapter = self._model(spec)
+        model, adapter = self._model(org, spec)
         validation = spec.data.validation
         return Inputs(
             model=model,
@@ -33,27 +37,78 @@ class InputResolver:
             adapter=adapter,
         )
 
-    def _model(self, spec: JobSpec) -> tuple[Path, Path | None]:
+    def _model(self, org: str, spec: JobSpec) -> tuple[Path, Path | None]:
         """The folder of the weights below, and that of the adapter to continue from."""
         if spec.init_from is not None:
-            start = self._produced.find(spec.init_from.model)
-            if start is None:
-                raise ModelNotFoundError(
-                    f"No model that a job here produced is called {spec.init_from.model!r}.", param="init_from"
-                )
-            return self._bases.find(spec.model.base), Path(start.path)
-        produced = self._produced.find(spec.model.base)
+            start = self._start(org, spec.init_from)
+            if not (start / "adapter_config.json").is_file():
+                check_loadable(spec.init_from.id, start)
+                _refuse_whole_start_for_adapter(spec)
+                return start, None
+            _refuse_adapter_for_full_tuning(spec, spec.init_from.id, "init_from")
+            return self._base(org, spec.model), start
+        with self._database.read() as connection:
+            produced = models.get(connection, org, spec.model.base)
+        if produced is None or produced.kind == "full":
+            return self._base(org, spec.model), None
+        _refuse_adapter_for_full_tuning(spec, produced.id, "model.base")
+        where = {"source": "hub" if produced.base_revision else "any", "revision": produced.base_revision}
+        below = spec.model.model_copy(update={"base": produced.base, **where})
+        return self._base(org, below), Path(produced.path)
+
+    def _start(self, org: str, start: StartSpec) -> Path:
+        if start.kind == "hub":
+            path = self._hub.find(start.id, start.revision)
+            if path is None:
+                raise UnavailableError(f"{start.id!r} is no longer in this server's cache.", param="init_from")
+            return path
+        with self._database.read() as connection:
+            if start.kind == "checkpoint":
+                checkpoint = checkpoints.get(connection, start.id)
+                job = jobs.get(connection, checkpoint.job_id) if checkpoint else None
+                if checkpoint is None or job is None or job.org != org:
+                    raise CheckpointNotFoundError(f"No job here has the checkpoint {start.id!r}.", param="init_from")
+                return Path(checkpoint.path)
+            produced = models.get(connection, org, start.id)
         if produced is None:
-            return self._bases.find(spec.model.base), None
-        if produced.kind == "full":
-            return Path(produced.path), None
-        if spec.adapter is None:
-            raise AdapterError(
-                f"{produced.id!r} is an adapter, and this job tunes all weights.",
-                param="model.base",
-                hint="Ask for LoRA, or name the base model.",
-            )
-        return self._bases.find(produced.base), Path(produced.path)
+            raise ModelNotFoundError(f"No model that a job here produced is called {start.id!r}.", param="init_from")
+        return Path(produced.path)
+
+    def _base(self, org: str, model: ModelSpec) -> Path:
+        """The folder of a model with all its weights."""
+        with self._database.read() as connection:
+            produced = models.get(connection, org, model.base)
+        if produced is not None:
+            return Path(produced.path)
+        if model.source == "local" or (model.source == "any" and self._bases.has(model.base)):
+            return self._bases.find(model.base)
+        path = self._hub.find(model.base, model.revision)
+        if path is None:
+            return self._bases.find(model.base)  # says what it looked for, and where
+        check_loadable(model.base, path)
+        return path
 
     def _content(self, source: DataSource) -> Path:
+        if source.sha256 is None:
+            raise UnavailableError(f"{source.id!r} has not been fetched yet.", param="data.train")
         return self._storage.path(source.sha256)
+
+
+def _refuse_whole_start_for_adapter(spec: JobSpec) -> None:
+    """An adapter is published on top of what the job calls its model, which these weights replace."""
+    assert spec.init_from is not None
+    if spec.adapter is not None and spec.init_from.kind != "model":
+        raise AdapterError(
+            f"{spec.init_from.id!r} is a whole model, and this job trains an adapter.",
+            param="init_from",
+            hint="Name it as the model to train, or tune all weights.",
+        )
+
+
+def _refuse_adapter_for_full_tuning(spec: JobSpec, name: str, param: str) -> None:
+    if spec.adapter is None:
+        raise AdapterError(
+            f"{name!r} is an adapter, and this job tunes all weights.",
+            param=param,
+            hint="Ask for LoRA, or name the base model.",
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from tunesmith.assets.content import ContentUse
+from tunesmith.assets.custom_models import base_in
 from tunesmith.assets.files import add_model_files, add_results
 from tunesmith.storage import Storage
 from tunesmith.store import events, files, jobs, models
@@ -35,9 +36,9 @@ class Publisher:
             artifact.rename(final)
         return final
 
-    def offer(self, connection: Connection, checkpoint: Path, *, step: int, at: float) -> list[str]:
+    def offer(self, connection: Connection, checkpoint: Path, *, org: str, step: int, at: float) -> list[str]:
         """Make a checkpoint's files downloadable. Returns their ids."""
-        return add_model_files(connection, self._storage, checkpoint, under=f"step-{step}", at=at)
+        return add_model_files(connection, self._storage, checkpoint, org=org, under=f"step-{step}", at=at)
 
     def withdraw(self, connection: Connection, file_ids: Iterable[str], *, at: float) -> None:
         """Take a removed checkpoint's files back."""
@@ -49,19 +50,21 @@ class Publisher:
 
     def publish(self, connection: Connection, job: Job, path: Path, *, at: float) -> None:
         """Record the model and the metrics table, inside the transaction that ends the job."""
-        base = produced_base(connection, job)
-        model_id = model_name(base, job.submission.suffix, job.id)
+        base, revision = base_below(connection, job)
+        model_id = model_name(job)
         models.add(
             connection,
             id=model_id,
+            org=job.org,
             job_id=job.id,
             base=base,
+            base_revision=revision,
             kind="adapter" if job.spec.adapter else "full",
             path=str(path),
             name=job.submission.name,
             created_at=at,
         )
-        results = add_results(connection, self._storage, metrics_table(connection, job.id), at=at)
+        results = add_results(connection, self._storage, metrics_table(connection, job.id), org=job.org, at=at)
         jobs.change(connection, job.id, model_id=model_id, result_file_id=results)
         events.add(
             connection, job.id, at=at, kind="state", message=f"New fine-tuned model created: {model_id}",
@@ -69,18 +72,27 @@ class Publisher:
         )  # fmt: skip
 
 
-def model_name(base: str, suffix: str | None, job_id: str) -> str:
-    """OpenAI's form of a produced model's name: `ft:BASE:ORGANISATION:SUFFIX:ID`, also on top of a produced model."""
+def model_name(job: Job) -> str:
+    """OpenAI's form of a produced model's name: `ft:BASE:ORGANISATION:SUFFIX:ID`, also on top of a model that was
+    produced or brought in. It follows from the job alone, so it is known before the job's end and stays the same."""
+    base = base_in(job.spec.model.base)
     if base.startswith("ft:"):
         base = base.removeprefix("ft:").rsplit(":", 3)[0]
-    plain = re.sub(r"[^a-z0-9-]+", "-", (suffix or "").lower()).strip("-")
-    return f"ft:{base}:local:{plain}:{job_id[:8]}"
+    plain = re.sub(r"[^a-z0-9-]+", "-", (job.submission.suffix or "").lower()).strip("-")
+    return f"ft:{base}:{job.org}:{plain}:{job.id[:8]}"
 
 
-def produced_base(connection: Connection, job: Job) -> str:
-    """The name of the weights below: a produced adapter's own base, where the job started from one."""
-    started_from = models.get(connection, job.spec.init_from.model if job.spec.init_from else job.spec.model.base)
-    return started_from.base if started_from else job.spec.model.base
+def base_below(connection: Connection, job: Job) -> tuple[str, str | None]:
+    """Name and, from the hub, commit of the weights below: a produced adapter's own base, where the job went on from
+    one; a produced whole model itself, where an adapter was trained on top of it."""
+    start = job.spec.init_from
+    named = start.id if start and start.kind == "model" else job.spec.model.base
+    started_from = models.get(connection, job.org, named)
+    if started_from is None:
+        return job.spec.model.base, job.spec.model.revision
+    if started_from.kind == "full" and job.spec.adapter is not None:
+        return started_from.id, None
+    return started_from.base, started_from.base_revision
 
 
 def metrics_table(connection: Connection, job_id: str) -> bytes:

@@ -44,6 +44,13 @@ class Recorder:
             f"Data prepared: {event.rows:,} rows, {event.tokens:,} tokens an epoch of which {event.trained_tokens:,} "
             f"carry loss, {event.total_steps:,} steps.",
         )
+        if event.validation_rows or event.test_rows:
+            self._tell(
+                event,
+                f"{event.validation_rows:,} rows are for validation; {event.test_rows:,} are kept apart for tests and "
+                "take no part.",
+                kind="note",
+            )
         for count, lines, what in (
             (event.dropped, event.dropped_lines, "left out: they exceed"),
             (event.truncated, event.truncated_lines, "cut: they exceeded"),
@@ -85,7 +92,10 @@ class Recorder:
         at, path = event.at.timestamp(), self._run.path / event.path
         # A worker that is ahead of the server may have removed it again; the event of that follows.
         is_there = event.offered and path.is_dir()
-        files = self._publisher.offer(self._connection, path, step=event.step, at=at) if is_there else []
+        files = []
+        if is_there:
+            org = self._job().org
+            files = self._publisher.offer(self._connection, path, org=org, step=event.step, at=at)
         checkpoints.add(
             self._connection,
             job_id=job_id,

@@ -104,7 +104,7 @@ class Scheduler:
                 attempt=attempt.number,
                 purpose="train",
                 spec=job.spec,
-                inputs=self._resolver.resolve(job.spec),
+                inputs=self._resolver.resolve(job.org, job.spec),
                 resume_from=resume_from,
             )
         )

@@ -2,19 +2,28 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from sqlalchemy import Connection
 
+from tunesmith.access.boundaries import require_open_project
+from tunesmith.access.caller import Caller
 from tunesmith.assets.content import ContentUse
-from tunesmith.jobs.admission import Admission
+from tunesmith.jobs.admission import Admission, Admitted
 from tunesmith.jobs.tidying import tidy
 from tunesmith.jobs.transitions import move
 from tunesmith.rundir import RunDirectory
-from tunesmith.spec.errors import BusyError, CheckpointNotFoundError, InvalidRequestError, JobNotFoundError
+from tunesmith.spec.errors import (
+    BusyError,
+    CheckpointNotFoundError,
+    ConflictError,
+    InvalidRequestError,
+    JobNotFoundError,
+    JobStateError,
+)
 from tunesmith.spec.job import JobSpec, Submission
-from tunesmith.spec.lifecycle import STOPPING, State, Trigger
+from tunesmith.spec.lifecycle import ACTIVE, STOPPING, TERMINAL, State, Trigger
 from tunesmith.store import attempts, checkpoints, events, jobs
 from tunesmith.store.checkpoints import Checkpoint
 from tunesmith.store.database import Database
@@ -22,40 +31,100 @@ from tunesmith.store.events import Event
 from tunesmith.store.jobs import Job
 
 # A submission that asks to be refused while the server is busy looks at these.
-_BUSY = (State.QUEUED, State.STARTING, State.RUNNING, State.PAUSING, State.REQUEUEING, State.CANCELLING)
+_BUSY = (State.VALIDATING, State.QUEUED, *ACTIVE)
 
 
 class Jobs:
-    """Submit, read and steer jobs. Every method that changes something returns after the commit."""
+    """Submit, read and steer the jobs that a caller may see. Every method that changes something returns after the
+    commit. A job of another organisation, or of another project than the caller's only one, answers as an unknown one.
+    """
 
     def __init__(
-        self, database: Database, admission: Admission, use: ContentUse, runs: Path, wake: Callable[[], None]
+        self,
+        database: Database,
+        admission: Admission,
+        use: ContentUse,
+        runs: Path,
+        wake: Callable[[], None],
+        caller: Caller,
     ) -> None:
         self._database = database
         self._admission = admission
         self._use = use
         self._runs = runs
         self._wake = wake
+        self._caller = caller
+
+    def validate(self, spec: JobSpec) -> Admitted:
+        """Check a job as a submission would, and accept nothing.
+
+        Raises:
+            TunesmithError: admission refuses it; `param` is the path in the spec.
+        """
+        return self._admission.admit(self._caller.org, spec)
 
     def submit(self, spec: JobSpec, submission: Submission) -> Job:
-        """Accept a job.
+        """Accept a job. It is queued if everything that it needs is here, else it is validating until that is fetched.
 
         Raises:
             BusyError: the submission asked to be refused while another job waits or runs.
+            ConflictError: its idempotency key came with another request before, or its project is archived.
+            ProjectNotFoundError: the caller may not work in its project, or there is none.
             TunesmithError: admission refused it; `param` is the path in the spec.
         """
-        self._refuse_if_busy(submission)
-        self._admission.admit(spec)
-        now = time.time()
+        project = submission.project or self._caller.project
+        submission = submission.model_copy(update={"project": project})
+        with self._database.read() as connection:
+            if project is not None:
+                require_open_project(connection, self._caller, project, param="project")
+            earlier = self._earlier(connection, submission)
+            if earlier is not None:
+                return earlier
+            self._refuse_if_busy(connection, submission)
+        admitted = self._admission.admit(self._caller.org, spec)
         with self._database.write() as connection:
-            _refuse_if_busy(connection, submission)
-            job = jobs.add(connection, uuid.uuid4().hex, spec, submission, now)
-            events.add(
-                connection, job.id, at=now, kind="state", message="The job was created.", data={"state": job.state}
-            )
-            for note in submission.notes:
-                events.add(connection, job.id, at=now, kind="note", level="warn", message=note)
+            earlier = self._earlier(connection, submission)  # a repetition may have overtaken this one
+            if earlier is not None:
+                return earlier
+            self._refuse_if_busy(connection, submission)
+            job = self._add(connection, admitted, submission)
         self._wake()
+        return job
+
+    def _earlier(self, connection: Connection, submission: Submission) -> Job | None:
+        """The job that the same submission made before."""
+        key = submission.idempotency_key
+        earlier = jobs.by_idempotency_key(connection, self._caller.org, key) if key is not None else None
+        if earlier is None:
+            return None
+        made_by = earlier.submission
+        if not self._may_see(earlier) or (made_by.dialect, made_by.request, made_by.project) != (
+            submission.dialect,
+            submission.request,
+            submission.project,
+        ):
+            raise ConflictError(
+                f"The idempotency key {key!r} was used for another request.",
+                param="Idempotency-Key",
+                hint="Use a new key for every new job.",
+            )
+        return earlier
+
+    def _add(self, connection: Connection, admitted: Admitted, submission: Submission) -> Job:
+        now = time.time()
+        job = jobs.add(
+            connection,
+            uuid.uuid4().hex,
+            admitted.spec,
+            submission,
+            org=self._caller.org,
+            created_by=self._caller.user,
+            state=State.QUEUED if admitted.is_complete else State.VALIDATING,
+            at=now,
+        )
+        events.add(connection, job.id, at=now, kind="state", message="The job was created.", data={"state": job.state})
+        for note in (*submission.notes, *admitted.notes):
+            events.add(connection, job.id, at=now, kind="note", level="warn", message=note)
         return job
 
     def get(self, id: str) -> Job:
@@ -65,34 +134,62 @@ class Jobs:
             JobNotFoundError: no such job.
         """
         with self._database.read() as connection:
-            return _get(connection, id)
+            return self._get(connection, id)
+
+    def find_by_prefix(self, prefix: str) -> list[Job]:
+        """Jobs whose id begins with these hexadecimal digits, in order of arrival."""
+        with self._database.read() as connection:
+            return [job for job in jobs.by_id_prefix(connection, self._caller.org, prefix) if self._may_see(job)]
 
     def newest_first(
-        self, *, limit: int | None, after: str | None = None, labels: Mapping[str, str] | None = {}
+        self,
+        *,
+        limit: int | None,
+        offset: int = 0,
+        after: str | None = None,
+        project: str | None = None,
+        states: Collection[State] = jobs.ALL_STATES,
+        labels: Mapping[str, str] = {},
     ) -> list[Job]:
-        """Jobs older than the one with the id `after`, with the given labels (none = without any).
+        """Jobs older than the one with the id `after`, of the given project (none = of any), in any of the states, with
+        the given labels (`WITHOUT_LABELS` = without any).
 
         Raises:
             JobNotFoundError: `after` names no job.
         """
         with self._database.read() as connection:
-            before = _get(connection, after, param="after").number if after else None
-            return jobs.newest_first(connection, limit=limit, before=before, labels=labels)
+            before = self._get(connection, after, param="after").number if after else None
+            return jobs.newest_first(
+                connection,
+                self._caller.org,
+                limit=limit,
+                offset=offset,
+                before=before,
+                project=self._caller.project or project,
+                states=states,
+                labels=labels,
+            )
 
-    def oldest_first(self) -> list[Job]:
-        """All jobs in order of arrival."""
+    def count(self) -> int:
+        """How many jobs the caller may see."""
         with self._database.read() as connection:
-            return jobs.oldest_first(connection)
+            return jobs.count(connection, self._caller.org, project=self._caller.project)
 
     def active(self) -> list[Job]:
         """Jobs that hold a device, in order of arrival."""
         with self._database.read() as connection:
-            return jobs.in_state(connection, *(state for state in _BUSY if state is not State.QUEUED))
+            return [job for job in jobs.in_state(connection, *ACTIVE) if self._may_see(job)]
 
     def queued(self) -> list[Job]:
-        """Jobs that wait, in order of arrival."""
+        """Jobs that wait, in the order in which they get a device."""
         with self._database.read() as connection:
-            return jobs.in_state(connection, State.QUEUED)
+            return [job for job in jobs.in_state(connection, State.VALIDATING, State.QUEUED) if self._may_see(job)]
+
+    def position(self, job: Job) -> int:
+        """How many jobs, of whomever, wait or hold a device before this one gets its turn; 0 for one that waits for
+        nobody."""
+        with self._database.read() as connection:
+            return jobs.waiting_in_front(connection, job) + jobs.count_active(connection) - (job.state in ACTIVE)
 
     def cancel(self, id: str) -> Job:
         """Cancel a job: at once if it waits, else as soon as its worker has ended.
@@ -121,29 +218,47 @@ class Jobs:
         """
         return self._steer(id, Trigger.RESUME)
 
+    def prioritise(self, id: str, priority: int) -> Job:
+        """Move a job forward or back in the queue: 0 low, 1 normal, 2 high, 3 urgent.
+
+        Raises:
+            JobNotFoundError: no such job.
+            JobStateError: it has ended.
+        """
+        now = time.time()
+        with self._database.write() as connection:
+            job = self._get(connection, id)
+            if job.state in TERMINAL:
+                raise JobStateError(f"The job is {job.state}; its priority has no effect any more.")
+            data = {"from": job.priority, "to": priority}
+            events.add(connection, id, at=now, kind="note", message=f"The job's priority is {priority} now.", data=data)
+            job = jobs.change(connection, id, priority=priority, priority_changed_at=now)
+        self._wake()
+        return job
+
     def events(
-        self, id: str, *, limit: int | None = None, after: str | None = None, newest_first: bool = False
+        self,
+        id: str,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        newest_first: bool = False,
+        kinds: Collection[str] = (),
     ) -> list[Event]:
-        """A job's events behind the one with the id `after`, in the asked order.
+        """A job's events behind the one with the id `after`, of the given kinds (empty = of all), in the asked order.
 
         Raises:
             JobNotFoundError: no such job.
             InvalidRequestError: `after` names no event of it.
         """
         with self._database.read() as connection:
-            _get(connection, id)
+            self._get(connection, id)
             number = events.number_of(connection, id, after) if after else None
             if after and number is None:
                 raise InvalidRequestError(f"The job has no event {after!r}.", param="after")
             if newest_first:
-                return events.of_job(connection, id, limit=limit, before=number, newest_first=True)
-            return events.of_job(connection, id, limit=limit, after=number)
-
-    def latest_events(self, id: str) -> list[Event]:
-        """The newest metrics and the newest evaluation of a job, as far as there are any."""
-        with self._database.read() as connection:
-            found = [events.latest(connection, id, kind) for kind in ("metrics", "evaluated")]
-        return [event for event in found if event]
+                return events.of_job(connection, id, limit=limit, before=number, newest_first=True, kinds=kinds)
+            return events.of_job(connection, id, limit=limit, after=number, kinds=kinds)
 
     def checkpoints(self, id: str) -> list[Checkpoint]:
         """The checkpoints that the user asked for, by falling step.
@@ -152,7 +267,7 @@ class Jobs:
             JobNotFoundError: no such job.
         """
         with self._database.read() as connection:
-            _get(connection, id)
+            self._get(connection, id)
             return checkpoints.offered(connection, id)
 
     def checkpoint(self, id: str, checkpoint_id: str) -> Checkpoint:
@@ -176,14 +291,14 @@ class Jobs:
             JobNotFoundError: no such job.
         """
         with self._database.read() as connection:
-            job = _get(connection, id)
+            job = self._get(connection, id)
         runs = [run_directory(self._runs, id, number + 1) for number in range(job.attempts)]
         return [run.log for run in runs if run.log.exists()]
 
     def _steer(self, id: str, trigger: Trigger) -> Job:
         now = time.time()
         with self._database.write() as connection:
-            job = move(connection, _get(connection, id), trigger, at=now)
+            job = move(connection, self._get(connection, id), trigger, at=now)
             attempt = attempts.newest(connection, id)
             if attempt and attempt.ended_at is None and job.state in STOPPING and attempt.stop_requested_at is None:
                 attempts.change(connection, attempt, stop_requested_at=now)
@@ -191,29 +306,28 @@ class Jobs:
         self._wake()
         return job
 
-    def _refuse_if_busy(self, submission: Submission) -> None:
-        with self._database.read() as connection:
-            _refuse_if_busy(connection, submission)
+    def _get(self, connection: Connection, id: str, param: str = "job_id") -> Job:
+        job = jobs.get(connection, id)
+        if job is None or not self._may_see(job):
+            raise JobNotFoundError(f"No job has the id {id!r}.", param=param)
+        return job
+
+    def _may_see(self, job: Job) -> bool:
+        caller = self._caller
+        return job.org == caller.org and caller.project in (None, job.project)
+
+    def _refuse_if_busy(self, connection: Connection, submission: Submission) -> None:
+        if submission.when_busy == "queue":
+            return
+        ahead = jobs.in_state(connection, *_BUSY)
+        if ahead:
+            which = f" ({ahead[0].id}, {ahead[0].state})" if self._may_see(ahead[0]) else ""
+            raise BusyError(
+                f"A training job is in progress{which}, and this request asked not to wait.",
+                hint="Send it without strategy=reject to have it queued.",
+            )
 
 
 def run_directory(runs: Path, job_id: str, attempt: int) -> RunDirectory:
     """Where an attempt's worker and the server meet."""
     return RunDirectory(runs / job_id / "attempts" / str(attempt))
-
-
-def _get(connection: Connection, id: str, param: str = "job_id") -> Job:
-    job = jobs.get(connection, id)
-    if job is None:
-        raise JobNotFoundError(f"No job has the id {id!r}.", param=param)
-    return job
-
-
-def _refuse_if_busy(connection: Connection, submission: Submission) -> None:
-    if submission.when_busy == "queue":
-        return
-    ahead = jobs.in_state(connection, *_BUSY)
-    if ahead:
-        raise BusyError(
-            f"A training job is in progress ({ahead[0].id}, {ahead[0].state}), and this request asked not to wait.",
-            hint="Send it without strategy=reject to have it queued.",
-        )

@@ -1,4 +1,4 @@
-"""What is removed once a job has ended for good: states that only its continuation would have needed."""
+"""What is removed in time: states of ended jobs that only their continuation would have needed, and expired files."""
 
 import shutil
 import time
@@ -6,13 +6,24 @@ import time
 from sqlalchemy import Connection
 
 from tunesmith.assets.content import ContentUse
+from tunesmith.assets.files import delete_expired
+from tunesmith.assets.uploads import delete_expired_uploads
+from tunesmith.jobs.fetching import shown
+from tunesmith.sources.hub.models import HubModels
+from tunesmith.spec.job import JobSpec
 from tunesmith.spec.lifecycle import TERMINAL
-from tunesmith.store import checkpoints
+from tunesmith.storage import Storage
+from tunesmith.store import checkpoints, jobs, secrets
+from tunesmith.store.database import Database
 from tunesmith.store.jobs import Job
+
+_LOOK_SECONDS = 60.0
+_LEFT_OVER_SECONDS = 24 * 3600.0
 
 
 def tidy(connection: Connection, job: Job, use: ContentUse) -> None:
-    """Remove the crash checkpoints of an ended job, and its data if the user deleted the files meanwhile."""
+    """Remove the crash checkpoints of an ended job, the credentials that came with it, and its data if nothing else
+    stands for that."""
     if job.state not in TERMINAL:
         return
     offered = {checkpoint.path for checkpoint in checkpoints.offered(connection, job.id)}
@@ -20,6 +31,42 @@ def tidy(connection: Connection, job: Job, use: ContentUse) -> None:
         if checkpoint.path not in offered:
             shutil.rmtree(checkpoint.path, ignore_errors=True)
             checkpoints.remove(connection, job_id=job.id, path=checkpoint.path, at=time.time())
+    secrets.remove_unnamed(connection, job.org, _secrets_of(job))
+    jobs.change(connection, job.id, spec=_without_queries(job.spec).model_dump(mode="json"))
     for source in (job.spec.data.train, job.spec.data.validation):
-        if source is not None:
+        if source is not None and source.sha256 is not None:
             use.release(connection, source.sha256)
+
+
+def _without_queries(spec: JobSpec) -> JobSpec:
+    """The spec without the queries of addresses that were not fetched, where signatures may stand."""
+    parts = {name: getattr(spec.data, name) for name in ("train", "validation")}
+    shorter = {name: part and part.model_copy(update={"id": shown(part)}) for name, part in parts.items()}
+    return spec.model_copy(update={"data": spec.data.model_copy(update=shorter)})
+
+
+def _secrets_of(job: Job) -> list[str]:
+    """Ids of the credentials that the job was given."""
+    parts = (job.spec.model, job.spec.init_from, job.spec.data.train, job.spec.data.validation)
+    return [part.secret for part in parts if part is not None and part.secret is not None]
+
+
+class Tidier:
+    """Looks for expired files and uploads, and for what broken-off downloads left, once a minute."""
+
+    def __init__(self, database: Database, use: ContentUse, parts: Storage, hub: HubModels) -> None:
+        self._database = database
+        self._use = use
+        self._parts = parts
+        self._hub = hub
+        self._next = 0.0
+
+    def tick(self) -> None:
+        """Delete what has expired, if it is time to look."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _LOOK_SECONDS
+        with self._database.write() as connection:
+            delete_expired(connection, self._use, at=time.time())
+            delete_expired_uploads(connection, self._parts, at=time.time())
+        self._hub.tidy(_LEFT_OVER_SECONDS)

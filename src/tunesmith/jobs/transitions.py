@@ -10,6 +10,7 @@ from tunesmith.store.jobs import Job
 _VERBS = {Trigger.CANCEL: "cancelled", Trigger.PAUSE: "paused", Trigger.RESUME: "resumed"}
 
 _MESSAGES = {
+    State.VALIDATING: "The job's model and data are being fetched and checked.",
     State.QUEUED: "The job waits in the queue.",
     State.STARTING: "The job's worker is starting.",
     State.RUNNING: "The job has started.",

@@ -36,6 +36,16 @@ class Home:
         return self.path / "models"
 
     @property
+    def hub(self) -> Path:
+        """Models fetched from the hub."""
+        return self.path / "cache" / "hub"
+
+    @property
+    def keys(self) -> Path:
+        """The keys that secrets are encrypted with."""
+        return self.path / "keys"
+
+    @property
     def checks(self) -> Path:
         """Run directories of the checks that precede a job; they live for a second."""
         return self.path / "checks"
@@ -56,7 +66,7 @@ class HomeLock:
         """
         try:
             for folder in (self._home.path, self._home.jobs, self._home.models):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(self._home.path / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise SettingsError(

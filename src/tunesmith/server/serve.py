@@ -3,28 +3,44 @@
 import errno
 import logging
 import socket
+import threading
 import uuid
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
+from tunesmith.access.authentication import Authenticator, Checked, Open
+from tunesmith.access.caller import LOCAL, Caller
+from tunesmith.access.keys import ApiKeys
+from tunesmith.access.organisations import Organisations
+from tunesmith.access.secrets import open_secrets
+from tunesmith.access.tokens import Tokens, TokenSettings
+from tunesmith.assets.checkpoint_permissions import CheckpointPermissions
 from tunesmith.assets.content import ContentUse
+from tunesmith.assets.custom_models import CustomModels
 from tunesmith.assets.datasets import Datasets
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
+from tunesmith.assets.uploads import Uploads
 from tunesmith.dialects import Services
 from tunesmith.jobs.admission import Admission
-from tunesmith.jobs.conductor import Conductor
+from tunesmith.jobs.conductor import Conductor, Part
+from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.inputs import InputResolver
+from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.scheduler import Scheduler
 from tunesmith.jobs.service import Jobs
 from tunesmith.jobs.supervisor import Supervisor
+from tunesmith.jobs.tidying import Tidier
 from tunesmith.plugins import load_plugins
 from tunesmith.runners import Runner
-from tunesmith.server.app import create_app
+from tunesmith.server.app import create_app, is_local
 from tunesmith.server.home import Home, HomeLock
 from tunesmith.server.settings import Settings
+from tunesmith.sources import Limits
+from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec.errors import SettingsError
 from tunesmith.storage import Storage
 from tunesmith.store.database import Database
@@ -47,26 +63,47 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         database.migrate()
         runner = _runner(settings)
         conductor = Conductor()
-        services, supervisor, scheduler = _build(settings, home, database, runner, conductor)
+        ending = threading.Event()
+        open_doors, preparer, parts = _build(settings, home, database, runner, conductor, ending)
 
         def start() -> None:
             runner.open()
-            conductor.start(supervisor, scheduler)
+            conductor.start(parts)
             host, port = listener.getsockname()[:2]
             announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
         def stop() -> None:
             conductor.stop()
+            preparer.stop()
             runner.close()
             database.close()
 
         config = uvicorn.Config(
-            create_app(services, start=start, stop=stop),
+            create_app(
+                _authenticator(settings, database),
+                open_doors,
+                is_local if settings.authentication == "none" else _anywhere,
+                start=start,
+                stop=stop,
+            ),
             log_level="warning",
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             lifespan="on",
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, ending).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Tells streams when a signal asks the server to end; it would wait for them."""
+
+    def __init__(self, config: uvicorn.Config, ending: threading.Event) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn's handler of the signal."""
+        self._ending.set()
+        super().handle_exit(sig, frame)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -92,28 +129,65 @@ def _runner(settings: Settings) -> Runner:
     return runner
 
 
-def _build(
-    settings: Settings, home: Home, database: Database, runner: Runner, conductor: Conductor
-) -> tuple[Services, Supervisor, Scheduler]:
-    server_id = uuid.uuid4().hex
-    storage = Storage(home.files)
-    use = ContentUse(storage)
-    files = Files(database, storage, use)
-    datasets = Datasets(database)
-    base_models = BaseModels(settings.model_aliases, settings.model_roots)
-    produced_models = ProducedModels(database)
-    resolver = InputResolver(base_models, produced_models, storage)
-    admission = Admission(runner, resolver, files, datasets, home.checks)
-    publisher = Publisher(storage, use, home.models)
-    services = Services(
-        jobs=Jobs(database, admission, use, home.jobs, conductor.wake),
-        files=files,
-        datasets=datasets,
-        base_models=base_models,
-        produced_models=produced_models,
-        storage=storage,
-        max_upload_bytes=settings.max_upload_bytes,
+def _anywhere(_scope: object) -> bool:
+    """A caller who shows a credential has chosen this server, whatever name it goes by."""
+    return True
+
+
+def _authenticator(settings: Settings, database: Database) -> Authenticator:
+    if settings.authentication == "none":
+        return Open()
+    tokens = TokenSettings.read(
+        secret=settings.token_secret.get_secret_value() if settings.token_secret else None,
+        secret_file=settings.token_secret_file,
+        jwks=settings.token_jwks,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
     )
+    return Checked(ApiKeys(database), Tokens(tokens) if tokens else None, Organisations(database))
+
+
+def _build(
+    settings: Settings, home: Home, database: Database, runner: Runner, conductor: Conductor, ending: threading.Event
+) -> tuple[Callable[[Caller], Services], Preparer, list[Part]]:
+    server_id = uuid.uuid4().hex
+    storage, upload_parts = Storage(home.files), Storage(home.files / "parts")
+    use = ContentUse(storage)
+    base_models = BaseModels(settings.model_aliases, settings.model_roots)
+    secrets = open_secrets(database, home.keys)
+    limits = Limits(max_bytes=settings.max_download_bytes, allowed_networks=settings.allowed_networks)
+    hub = HubModels(home.hub, settings.hub_url, limits)
+    sources = {
+        kind: module.create(limits, settings.hub_url) for kind, module in load_plugins("tunesmith.sources").items()
+    }
+    fetcher = Fetcher(database, sources, hub, base_models, secrets, storage)
+    resolver = InputResolver(database, base_models, hub, storage)
+    admission = Admission(database, runner, fetcher, resolver, storage, home.checks, settings.unavailable_resources)
+    publisher = Publisher(storage, use, home.models)
+    organisations, keys = Organisations(database), ApiKeys(database)
+    organisations.ensure(LOCAL.org)
+
+    def open_doors(caller: Caller) -> Services:
+        return Services(
+            caller=caller,
+            jobs=Jobs(database, admission, use, home.jobs, conductor.wake, caller),
+            files=Files(database, storage, use, caller.org),
+            uploads=Uploads(database, storage, upload_parts, caller.org),
+            datasets=Datasets(database, use, caller.org),
+            base_models=base_models,
+            produced_models=ProducedModels(database, caller.org),
+            custom_models=CustomModels(database, storage, hub, home.models, caller.org),
+            checkpoint_permissions=CheckpointPermissions(database, caller.org),
+            organisations=organisations,
+            keys=keys,
+            secrets=secrets,
+            storage=storage,
+            max_upload_bytes=settings.max_upload_bytes,
+            ending=ending,
+            hub_url=settings.hub_url,
+        )
+
+    preparer = Preparer(database, admission, use)
     supervisor = Supervisor(database, runner, publisher, use, home.jobs, server_id)
     scheduler = Scheduler(database, runner, resolver, use, home.jobs, server_id)
-    return services, supervisor, scheduler
+    return open_doors, preparer, [supervisor, preparer, scheduler, Tidier(database, use, upload_parts, hub)]

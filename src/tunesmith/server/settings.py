@@ -6,10 +6,11 @@ environment, which wins over the file.
 
 import os
 import sys
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -34,10 +35,28 @@ class Settings(BaseSettings):
     """Folder that holds everything the server keeps: database, files, jobs, models."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Only loopback addresses are served without authentication."""
+    """Address to listen on. Without authentication only loopback addresses are served."""
 
     port: int = Field(default=23478, ge=0, le=65535)
     """Port to listen on; 0 picks a free one."""
+
+    authentication: Literal["none", "required"] = "none"
+    """Whether callers must show an API key or a token. Without, everybody is the owner of one local organisation."""
+
+    token_secret: SecretStr | None = None
+    """Secret of at least 32 bytes that tokens (JWT) are signed with by HS256."""
+
+    token_secret_file: Path | None = None
+    """File that holds the secret, instead."""
+
+    token_jwks: str | None = None
+    """Path or https address of the key set that tokens are signed with by RS256 or ES256, instead."""
+
+    token_issuer: str | None = None
+    """What every token must name as its issuer."""
+
+    token_audience: str | None = None
+    """What every token must name as its audience."""
 
     model_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Folders whose sub-folders may be named as base models. In the environment, separated by `:`."""
@@ -58,6 +77,20 @@ class Settings(BaseSettings):
     """Keep a parent process with the training libraries imported, so that jobs start within a second. Needs about
     600 MB of memory."""
 
+    unavailable_resources: Literal["adjust", "refuse"] = "adjust"
+    """What becomes of a job that asks for GPUs or nodes which this server has not: it runs on what there is and says
+    so, or it is refused."""
+
+    hub_url: str | None = "https://huggingface.co"
+    """Hub that models and data sets are fetched from by name. In the environment, empty for none."""
+
+    allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks that are not public and may be fetched from all the same, such as `10.0.0.0/8`. In the environment,
+    separated by commas."""
+
+    max_download_bytes: int = Field(default=512 * 1024**3, ge=1)
+    """Largest content or model that may be fetched."""
+
     max_upload_bytes: int = Field(default=8 * 1024**3, ge=1)
     """Largest file that may be uploaded."""
 
@@ -71,6 +104,16 @@ class Settings(BaseSettings):
     def _split_roots(cls, value: Any) -> Any:
         return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
 
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("hub_url")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        return value or None
+
     @field_validator("home", "model_roots", "model_aliases", mode="after")
     @classmethod
     def _expand_user(cls, value: Any) -> Any:
@@ -80,14 +123,14 @@ class Settings(BaseSettings):
             return {name: path.expanduser().absolute() for name, path in value.items()}
         return tuple(path.expanduser().absolute() for path in value)
 
-    @field_validator("host")
-    @classmethod
-    def _only_loopback(cls, value: str) -> str:
-        if value not in _LOOPBACK:
+    @model_validator(mode="after")
+    def _only_loopback_is_open(self) -> Self:
+        if self.authentication == "none" and self.host not in _LOOPBACK:
             raise ValueError(
-                f"this version has no authentication and serves loopback addresses only ({', '.join(_LOOPBACK)})"
+                f"without authentication only loopback addresses are served ({', '.join(_LOOPBACK)}), "
+                f"not {self.host!r}; set authentication to 'required'"
             )
-        return value
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -116,6 +159,8 @@ def load_settings(**given: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         message = str(first["msg"]).removeprefix("Value error, ")
+        if not name or name.startswith("token_"):
+            raise SettingsError(f"Settings: {message}.", param=name or "host") from error
         raise SettingsError(f"Setting {name}: {message}, got {first['input']!r}.", param=name) from error
     except ValueError as error:  # of the readers of TOML and of JSON in the environment
         raise SettingsError(f"The settings (tunesmith.toml or TUNESMITH_*) cannot be read: {error}.") from error

@@ -81,6 +81,18 @@ class ForbiddenError(TunesmithError):
     code = "forbidden"
 
 
+class RoleError(ForbiddenError):
+    """The caller's role does not allow this."""
+
+    code = "role"
+
+
+class UnauthenticatedError(TunesmithError):
+    """The request carries no credential that this server accepts."""
+
+    code = "unauthenticated"
+
+
 class NotFoundError(TunesmithError):
     """No such thing for this caller."""
 
@@ -117,6 +129,30 @@ class DatasetNotFoundError(NotFoundError):
     code = "dataset_not_found"
 
 
+class OrganisationNotFoundError(NotFoundError):
+    """No organisation has this id, or it is not the caller's."""
+
+    code = "organisation_not_found"
+
+
+class ProjectNotFoundError(NotFoundError):
+    """The organisation has no project with this id."""
+
+    code = "project_not_found"
+
+
+class ApiKeyNotFoundError(NotFoundError):
+    """The organisation has no API key with this id."""
+
+    code = "key_not_found"
+
+
+class SecretNotFoundError(NotFoundError):
+    """The organisation has no secret with this id, or it is for another purpose or host."""
+
+    code = "secret_not_found"
+
+
 class ConflictError(TunesmithError):
     """The request does not fit the present state of what it names."""
 
@@ -145,6 +181,30 @@ class UnavailableError(TunesmithError):
     """The server cannot do this now and may be able to later."""
 
     code = "unavailable"
+
+
+class SourceNotFoundError(NotFoundError):
+    """Nothing lies at the remote address: no bucket, object, repository, revision or file of this name."""
+
+    code = "source_not_found"
+
+
+class SourceCredentialsError(TunesmithError):
+    """The other side refuses the credentials, or asks for some where none were given."""
+
+    code = "source_credentials"
+
+
+class AddressRefusedError(TunesmithError):
+    """A remote address leads to where no request of this server may go."""
+
+    code = "address_refused"
+
+
+class DownloadError(TunesmithError):
+    """A remote content could not be had: cut off, changed, damaged or too slow. It may be tried again."""
+
+    code = "download_failed"
 
 
 # --- the data --------------------------------------------------------------------------------------------------------

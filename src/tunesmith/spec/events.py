@@ -52,6 +52,18 @@ class Prepared(_Event):
     sample: str
     """The first row as the model sees it, trained spans between `⟦` and `⟧`; at most 2,000 characters."""
 
+    validation_rows: int = 0
+    """Rows that are scored at each evaluation."""
+
+    test_rows: int = 0
+    """Rows that a split keeps apart and that take no part."""
+
+    trained_share: float | None = None
+    """Share of an epoch's tokens that carry loss."""
+
+    lengths: tuple[tuple[int, int], ...] = ()
+    """Rows by length: a power of two, and the rows of at most so many tokens and more than half as many."""
+
 
 class Checked(_Event):
     """Answer of a `check`: at least one row can be trained."""
@@ -67,7 +79,7 @@ class Resumed(_Event):
 
 
 class Metrics(_Event):
-    """One optimizer step."""
+    """The optimizer steps since the last such event: one, or as many as the job asked for (`cadence.log_steps`)."""
 
     kind: Literal["metrics"] = "metrics"
     step: int
@@ -78,19 +90,23 @@ class Metrics(_Event):
     """Passes over the data completed after this step."""
 
     loss: float
-    """Mean negative log-likelihood in nats over the step's trained tokens."""
+    """Mean negative log-likelihood in nats over the trained tokens of these steps, each token counting alike."""
 
     token_accuracy: float
-    """Share of the step's trained tokens that were the model's first choice."""
+    """Share of the trained tokens of these steps that were the model's first choice."""
 
     learning_rate: float
+    """Of the last of these steps."""
+
     grad_norm: float
-    """Global L2 norm before clipping."""
+    """Mean over these steps of the global L2 norm before clipping."""
 
     tokens_total: int
     """Tokens processed since the job began, over all attempts that count."""
 
     tokens_per_second: float
+    """Over these steps, without the time of evaluating and saving."""
+
     memory_bytes: int
     """Peak so far: allocated device memory on a GPU, resident memory on a CPU."""
 

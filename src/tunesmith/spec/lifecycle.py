@@ -6,6 +6,7 @@ from enum import StrEnum
 class State(StrEnum):
     """Where a job stands."""
 
+    VALIDATING = "validating"
     QUEUED = "queued"
     STARTING = "starting"
     RUNNING = "running"
@@ -21,6 +22,8 @@ class State(StrEnum):
 class Trigger(StrEnum):
     """What can happen to a job."""
 
+    VALIDATED = "validated"
+    """Everything it needs is on this server and can be trained on."""
     CLAIM = "claim"
     """The scheduler gave it a device."""
     STARTED = "started"
@@ -45,6 +48,9 @@ STOPPING = frozenset({State.PAUSING, State.REQUEUEING, State.CANCELLING})
 """States in which its worker was asked to end."""
 
 TRANSITIONS: dict[tuple[State, Trigger], State] = {
+    (State.VALIDATING, Trigger.VALIDATED): State.QUEUED,
+    (State.VALIDATING, Trigger.FAIL): State.FAILED,
+    (State.VALIDATING, Trigger.CANCEL): State.CANCELLED,
     (State.QUEUED, Trigger.CLAIM): State.STARTING,
     (State.QUEUED, Trigger.CANCEL): State.CANCELLED,
     (State.QUEUED, Trigger.PAUSE): State.PAUSED,

@@ -56,6 +56,13 @@ def add(
     )
 
 
+def get(connection: Connection, id: str) -> Checkpoint | None:
+    """One checkpoint that is still on disk."""
+    query = select(checkpoints).where(checkpoints.c.id == id, checkpoints.c.removed_at.is_(None))
+    row = connection.execute(query).one_or_none()
+    return to_record(Checkpoint, row) if row else None
+
+
 def at_path(connection: Connection, job_id: str, path: str) -> Checkpoint | None:
     """The checkpoint in a folder."""
     return next((each for each in of_job(connection, job_id) if each.path == path), None)

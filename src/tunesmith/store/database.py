@@ -18,7 +18,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from tunesmith.spec.errors import DiskFullError
 
 # The revision of the newest file in migrations/versions. Comparing with it spares a start the import of Alembic.
-HEAD = "0001"
+HEAD = "0002"
 
 
 class Database:
@@ -64,7 +64,10 @@ class Database:
             connection.rollback()
             from tunesmith.store.migrations.upgrade import upgrade
 
+            # SQLite changes a table by writing it anew and dropping the old one: that would count as deleting its rows.
+            connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
             upgrade(connection)
+            connection.connection.cursor().execute("PRAGMA foreign_keys=ON")
 
     def close(self) -> None:
         """Close all connections."""

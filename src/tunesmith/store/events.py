@@ -1,6 +1,7 @@
 """Rows of events: everything that happened to a job, in order."""
 
 import uuid
+from collections.abc import Collection
 from typing import Any, Literal
 
 from sqlalchemy import Connection, insert, select
@@ -22,7 +23,7 @@ class Event(Frozen):
     at: float
     level: Literal["info", "warn", "error"]
     kind: str
-    """A worker event's kind, or `state` and `note` for what the server reports."""
+    """A worker event's kind, or `state`, `note` and `fetch` for what the server reports."""
 
     message: str
     data: dict[str, Any]
@@ -62,17 +63,17 @@ def of_job(
     after: int | None = None,
     before: int | None = None,
     newest_first: bool = False,
-    kind: str | None = None,
+    kinds: Collection[str] = (),
 ) -> list[Event]:
-    """A job's events, those with numbers above `after` and below `before`."""
+    """A job's events of the given kinds (empty = of all), those with numbers above `after` and below `before`."""
     order = events.c.number.desc() if newest_first else events.c.number
     query = select(events).where(events.c.job_id == job_id).order_by(order).limit(limit)
     if after is not None:
         query = query.where(events.c.number > after)
     if before is not None:
         query = query.where(events.c.number < before)
-    if kind is not None:
-        query = query.where(events.c.kind == kind)
+    if kinds:
+        query = query.where(events.c.kind.in_(kinds))
     return [to_record(Event, row) for row in connection.execute(query)]
 
 
@@ -83,5 +84,5 @@ def number_of(connection: Connection, job_id: str, id: str) -> int | None:
 
 def latest(connection: Connection, job_id: str, kind: str) -> Event | None:
     """A job's newest event of a kind."""
-    found = of_job(connection, job_id, limit=1, newest_first=True, kind=kind)
+    found = of_job(connection, job_id, limit=1, newest_first=True, kinds=(kind,))
     return found[0] if found else None

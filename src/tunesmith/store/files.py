@@ -15,6 +15,7 @@ class File(Frozen):
 
     number: int
     id: str
+    org: str
     filename: str
     purpose: str
     bytes: int
@@ -23,6 +24,7 @@ class File(Frozen):
     """What its rows are, for training data."""
 
     created_at: float
+    expires_at: float | None
 
 
 def add(connection: Connection, **values: Any) -> File:
@@ -40,15 +42,21 @@ def get(connection: Connection, id: str) -> File | None:
 
 
 def listed(
-    connection: Connection, *, limit: int | None, after: File | None, newest_first: bool, purpose: str | None
+    connection: Connection, org: str, *, limit: int | None, after: File | None, newest_first: bool, purpose: str | None
 ) -> list[File]:
-    """Files behind `after` in the asked order."""
+    """An organisation's files behind `after` in the asked order."""
     order = files.c.number.desc() if newest_first else files.c.number
-    query = select(files).where(files.c.deleted_at.is_(None)).order_by(order).limit(limit)
+    query = select(files).where(files.c.org == org, files.c.deleted_at.is_(None)).order_by(order).limit(limit)
     if after is not None:
         query = query.where(files.c.number < after.number if newest_first else files.c.number > after.number)
     if purpose is not None:
         query = query.where(files.c.purpose == purpose)
+    return [to_record(File, row) for row in connection.execute(query)]
+
+
+def expired(connection: Connection, at: float) -> list[File]:
+    """Files of all organisations whose time is over."""
+    query = select(files).where(files.c.deleted_at.is_(None), files.c.expires_at <= at)
     return [to_record(File, row) for row in connection.execute(query)]
 
 
@@ -60,5 +68,5 @@ def mark_deleted(connection: Connection, id: str, at: float) -> None:
 def is_named(connection: Connection, sha256: str) -> bool:
     """Whether a file or dataset still stands for this content."""
     in_files = select(files.c.id).where(files.c.sha256 == sha256, files.c.deleted_at.is_(None))
-    in_datasets = select(datasets.c.name).where(datasets.c.sha256 == sha256)
+    in_datasets = select(datasets.c.name).where(datasets.c.sha256 == sha256, datasets.c.deleted_at.is_(None))
     return any(connection.execute(query.limit(1)).first() is not None for query in (in_files, in_datasets))

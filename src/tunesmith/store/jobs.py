@@ -1,15 +1,23 @@
 """Rows of jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, func, insert, select, update
+from sqlalchemy import Connection, Select, Text, and_, cast, func, insert, or_, select, update
 
 from tunesmith.spec.errors import ErrorInfo
 from tunesmith.spec.job import Frozen, JobSpec, Submission
 from tunesmith.spec.lifecycle import ACTIVE, State
 from tunesmith.store.rows import to_record
 from tunesmith.store.tables import jobs
+
+ALL_STATES = tuple(State)
+
+WITHOUT_LABELS: Mapping[str, str] = MappingProxyType({})
+"""Asks for jobs that have no label at all; any other empty mapping asks for nothing."""
+
+_TURN = (jobs.c.priority.desc(), jobs.c.number)
 
 
 class Job(Frozen):
@@ -19,7 +27,16 @@ class Job(Frozen):
     """Order of arrival."""
 
     id: str
+    org: str
+    """Id of the organisation that owns it."""
+
+    project: str | None
+    created_by: str | None
+    """The user, where the credential named one."""
+
     state: State
+    priority: int
+    priority_changed_at: float | None
     spec: JobSpec
     submission: Submission
     created_at: float
@@ -36,12 +53,27 @@ class Job(Frozen):
     fruitless_losses: int
 
 
-def add(connection: Connection, id: str, spec: JobSpec, submission: Submission, at: float) -> Job:
-    """Insert a queued job."""
+def add(
+    connection: Connection,
+    id: str,
+    spec: JobSpec,
+    submission: Submission,
+    *,
+    org: str,
+    created_by: str | None,
+    state: State,
+    at: float,
+) -> Job:
+    """Insert a job."""
     connection.execute(
         insert(jobs).values(
             id=id,
-            state=State.QUEUED,
+            org=org,
+            project=submission.project,
+            created_by=created_by,
+            state=state,
+            priority=submission.priority,
+            idempotency_key=submission.idempotency_key,
             dialect=submission.dialect,
             name=submission.name,
             labels=submission.labels,
@@ -69,34 +101,72 @@ def change(connection: Connection, id: str, **values: Any) -> Job:
     return job
 
 
+def by_idempotency_key(connection: Connection, org: str, key: str) -> Job | None:
+    """The job that an earlier submission with this key made."""
+    row = connection.execute(select(jobs).where(jobs.c.org == org, jobs.c.idempotency_key == key)).one_or_none()
+    return to_record(Job, row) if row else None
+
+
+def by_id_prefix(connection: Connection, org: str, prefix: str) -> list[Job]:
+    """An organisation's jobs whose id begins with these hexadecimal digits."""
+    begins_so = (jobs.c.id >= prefix, jobs.c.id < f"{prefix}g")  # unlike LIKE, this reads the index
+    query = select(jobs).where(jobs.c.org == org, *begins_so).order_by(jobs.c.number)
+    return [to_record(Job, row) for row in connection.execute(query)]
+
+
 def newest_first(
-    connection: Connection, *, limit: int | None, before: int | None = None, labels: Mapping[str, str] | None = {}
+    connection: Connection,
+    org: str,
+    *,
+    limit: int | None,
+    offset: int = 0,
+    before: int | None = None,
+    project: str | None = None,
+    states: Collection[State] = ALL_STATES,
+    labels: Mapping[str, str] = {},
 ) -> list[Job]:
-    """Jobs in falling order of arrival, those before the given number, with the given labels (none = without any)."""
-    query = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
+    """An organisation's jobs in falling order of arrival: those before the given number, of the given project (none =
+    of any), in any of the states, with the given labels."""
+    query = _owned(select(jobs), org, project).order_by(jobs.c.number.desc()).limit(limit).offset(offset)
+    query = query.where(jobs.c.state.in_(states))
     if before is not None:
         query = query.where(jobs.c.number < before)
-    if labels is None:
+    if labels is WITHOUT_LABELS:
         query = query.where(cast(jobs.c.labels, Text) == "{}")
-    for key, value in (labels or {}).items():
-        query = query.where(jobs.c.labels[key].as_string() == value)
+    for key, value in labels.items():
+        # A path such as `$."key"` cannot name every key; the pairs of the object can be compared with any.
+        pair = func.json_each(jobs.c.labels).table_valued("key", "value")
+        query = query.where(select(pair.c.key).where(pair.c.key == key, pair.c.value == value).exists())
     return [to_record(Job, row) for row in connection.execute(query)]
 
 
-def oldest_first(connection: Connection) -> list[Job]:
-    """All jobs in order of arrival."""
-    return [to_record(Job, row) for row in connection.execute(select(jobs).order_by(jobs.c.number))]
+def count(connection: Connection, org: str, *, project: str | None = None) -> int:
+    """How many jobs an organisation has, of the given project (none = of any)."""
+    number: int = connection.execute(_owned(select(func.count()).select_from(jobs), org, project)).scalar_one()
+    return number
 
 
-def in_state(connection: Connection, *states: State) -> list[Job]:
-    """Jobs in any of the states, in order of arrival."""
-    query = select(jobs).where(jobs.c.state.in_(states)).order_by(jobs.c.number)
+def in_state(connection: Connection, *states: State, limit: int | None = None) -> list[Job]:
+    """Jobs of all organisations in any of the states, in the order in which they get a device."""
+    query = select(jobs).where(jobs.c.state.in_(states)).order_by(*_TURN).limit(limit)
     return [to_record(Job, row) for row in connection.execute(query)]
+
+
+def waiting_in_front(connection: Connection, job: Job) -> int:
+    """How many jobs of whomever get a device before this one does."""
+    earlier = or_(jobs.c.priority > job.priority, and_(jobs.c.priority == job.priority, jobs.c.number < job.number))
+    waiting = jobs.c.state.in_((State.VALIDATING, State.QUEUED))
+    return connection.execute(select(func.count()).select_from(jobs).where(waiting, earlier)).scalar_one()
+
+
+def _owned(query: Select[Any], org: str, project: str | None) -> Select[Any]:
+    query = query.where(jobs.c.org == org)
+    return query if project is None else query.where(jobs.c.project == project)
 
 
 def next_queued(connection: Connection) -> Job | None:
     """The job whose turn it is."""
-    query = select(jobs).where(jobs.c.state == State.QUEUED).order_by(jobs.c.number).limit(1)
+    query = select(jobs).where(jobs.c.state == State.QUEUED).order_by(*_TURN).limit(1)
     row = connection.execute(query).one_or_none()
     return to_record(Job, row) if row else None
 

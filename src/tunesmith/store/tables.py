@@ -1,4 +1,7 @@
-"""The tables. Times are seconds since the epoch, UTC; ids are 32 hexadecimal digits unless said otherwise."""
+"""The tables. Times are seconds since the epoch, UTC; ids are 32 hexadecimal digits unless said otherwise.
+
+`org` is the id of the organisation that owns a row; it is no foreign key, because that of an open server has no row.
+"""
 
 from sqlalchemy import (
     JSON,
@@ -9,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -33,7 +37,13 @@ jobs = Table(
     metadata,
     Column("number", _SERIAL, primary_key=True, autoincrement=True),  # order of arrival
     Column("id", String(32), nullable=False, unique=True),
+    Column("org", String(64), nullable=False),
+    Column("project", String(64)),
+    Column("created_by", Text),
     Column("state", String(16), nullable=False, index=True),
+    Column("priority", Integer, nullable=False),
+    Column("priority_changed_at", Float),
+    Column("idempotency_key", String(255)),
     Column("dialect", String(64), nullable=False),
     Column("name", Text),
     Column("labels", JSON, nullable=False),
@@ -51,6 +61,8 @@ jobs = Table(
     Column("result_file_id", String(32)),
     Column("attempts", Integer, nullable=False, default=0),
     Column("fruitless_losses", Integer, nullable=False, default=0),  # workers lost since the last new checkpoint
+    UniqueConstraint("org", "idempotency_key"),
+    Index(None, "org", "number"),
 )
 
 attempts = Table(
@@ -108,24 +120,30 @@ files = Table(
     metadata,
     Column("number", _SERIAL, primary_key=True, autoincrement=True),
     Column("id", String(32), nullable=False, unique=True),
+    Column("org", String(64), nullable=False),
     Column("filename", Text, nullable=False),
     Column("purpose", String(32), nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False, index=True),
     Column("report", JSON),
     Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, index=True),
     Column("deleted_at", Float),
+    Index(None, "org", "number"),
 )
 
 datasets = Table(
     "datasets",
     metadata,
+    Column("org", String(64), primary_key=True),
     Column("name", String(128), primary_key=True),
+    Column("version", Integer, primary_key=True),  # counts up from 1 for each name
     Column("filename", Text, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False, index=True),
     Column("report", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("deleted_at", Float),
 )
 
 models = Table(
@@ -133,13 +151,125 @@ models = Table(
     metadata,
     Column("number", _SERIAL, primary_key=True, autoincrement=True),
     Column("id", Text, nullable=False, unique=True),
-    Column("job_id", String(32), ForeignKey("jobs.id"), nullable=False),
+    Column("org", String(64), nullable=False),
+    Column("job_id", String(32), ForeignKey("jobs.id")),  # none for one that was brought in
     Column("base", Text, nullable=False),
+    Column("base_revision", String(255)),  # commit of a base from the hub
     Column("kind", String(16), nullable=False),  # adapter | full
     Column("path", Text, nullable=False),
     Column("name", Text),  # the user's name for it; several versions may share it
+    Column("description", Text),
     Column("version", Integer),
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),
-    UniqueConstraint("name", "version"),
+    UniqueConstraint("org", "name", "version"),
+)
+
+organisations = Table(
+    "organisations",
+    metadata,
+    Column("id", String(64), primary_key=True),  # chosen by whoever creates it
+    Column("name", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("org", String(64), primary_key=True),
+    Column("user", String(255), primary_key=True),  # as tokens name it in `sub`
+    Column("role", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", String(40), primary_key=True),  # proj_ and 32 hexadecimal digits
+    Column("org", String(64), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("archived_at", Float),
+    UniqueConstraint("org", "name"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("org", String(64), nullable=False, index=True),
+    Column("name", String(128), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("user", String(255)),
+    Column("project", String(40), ForeignKey("projects.id")),
+    Column("digest", String(64), nullable=False, unique=True),  # SHA-256 of the whole key
+    Column("last_four", String(4), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("last_used_at", Float),
+    Column("revoked_at", Float),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("org", String(64), nullable=False),
+    Column("name", String(128)),  # none for one that arrived inside a request
+    Column("purpose", String(16), nullable=False),
+    Column("host", Text),
+    Column("field_names", JSON, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # the fields, encrypted
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("org", "name"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("org", String(64), nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),  # as announced
+    Column("lifetime", Float),  # seconds that the file is to be kept; none = until it is deleted
+    Column("status", String(16), nullable=False),  # pending | completed | cancelled | expired
+    Column("file_id", String(32)),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Index(None, "status", "expires_at"),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("org", String(64), nullable=False),
+    Column("upload_id", String(32), ForeignKey("uploads.id"), nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
+)
+
+checkpoint_permissions = Table(
+    "checkpoint_permissions",
+    metadata,
+    Column("number", _SERIAL, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("org", String(64), nullable=False),
+    Column("checkpoint_id", String(32), ForeignKey("checkpoints.id"), nullable=False),
+    Column("project_id", String(64), nullable=False),  # on an open server any text
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("checkpoint_id", "project_id"),
+)
+
+custom_models = Table(
+    "custom_models",
+    metadata,
+    Column("id", Text, ForeignKey("models.id"), primary_key=True),
+    Column("org", String(64), nullable=False),
+    Column("source", String(16), nullable=False),  # checkpoint | file | hub
+    Column("source_id", Text, nullable=False),
 )

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tunesmith.spec.errors import AdapterError
@@ -16,6 +15,29 @@ from tunesmith.spec.job import AdapterSpec
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+
+
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "use_dora": (None, False),
+    "use_rslora": (None, False),
+    "use_qalora": (None, False),
+    "use_bdlora": (None, False),
+    "bias": (None, "none"),
+    "lora_bias": (None, False),
+    "modules_to_save": (None, []),
+    "trainable_token_indices": (None, [], {}),
+    "layer_replication": (None, []),
+    "target_parameters": (None, []),
+    "alora_invocation_tokens": (None, []),
+    "arrow_config": (None,),
+    "velora_config": (None,),
+    "kasa_config": (None,),
+    "monteclora_config": (None,),
+    "megatron_config": (None,),
+    # Others take their beginnings out of the base model's weights, which then differ from those on disk.
+    "init_lora_weights": (None, True, False, "gaussian", "orthogonal"),
+}
+"""Values of an adapter's config that plain LoRA has."""
 
 
 def new_adapter(model: Any, adapter: AdapterSpec, seed: int) -> PeftModel:
@@ -36,7 +58,7 @@ def new_adapter(model: Any, adapter: AdapterSpec, seed: int) -> PeftModel:
     try:
         return _adapted(model, config)
     except ValueError as error:
-        linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
+        linear = {_last(name) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
         raise AdapterError(
             f"No adapter can be put on the layers {', '.join(adapter.targets)}: {error}",
             param="adapter.targets",
@@ -44,33 +66,87 @@ def new_adapter(model: Any, adapter: AdapterSpec, seed: int) -> PeftModel:
         ) from error
 
 
-def adapter_to_continue(model: Any, folder: Path) -> PeftModel:
-    """Put a trained adapter into a model, to be trained further.
+def adapter_to_continue(model: Any, folder: Path, asked: AdapterSpec | None) -> PeftModel:
+    """Put a trained adapter into a model, to be trained further with the dropout asked for. Its shape is its own.
 
     Raises:
         AdapterError: it is missing, not LoRA, not in safetensors, or made for another model.
     """
-    if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
-        raise AdapterError(f"The adapter to continue from lacks {WEIGHTS} or {CONFIG}.")
-    kind = json.loads((folder / CONFIG).read_text()).get("peft_type")
-    if kind != "LORA":
-        raise AdapterError(f"The adapter to continue from is of the kind {kind!r}; only LORA can be trained.")
+    require_trainable(folder)
     try:
         config = PeftConfig.from_pretrained(folder)
         config.inference_mode = False
+        if asked is not None:
+            config.lora_dropout = asked.dropout
         adapted = _adapted(model, config)
         load_adapter(adapted, folder)
-    except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise AdapterError(f"The adapter to continue from does not fit the base model: {reason}") from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a config from elsewhere can be wrong in any way
+        reason = " ".join(line.strip() for line in str(error).strip().splitlines()[:2]) or type(error).__name__
+        raise AdapterError(
+            f"The adapter to continue from does not fit the base model: {reason}", param="init_from"
+        ) from error
     return adapted
+
+
+def require_trainable(folder: Path) -> None:
+    """Refuse an adapter that cannot be trained further here, without reading its weights.
+
+    Raises:
+        AdapterError: it is missing, broken, not in safetensors, or not plain LoRA.
+    """
+    absent = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
+    if absent:
+        raise AdapterError(f"The adapter to continue from lacks {' and '.join(absent)}.", param="init_from")
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+    except ValueError as error:
+        raise AdapterError(f"The adapter's {CONFIG} cannot be read: {error}", param="init_from") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else None
+        raise AdapterError(
+            f"The adapter to continue from is of the kind {kind!r}; only LORA can be trained.", param="init_from"
+        )
+    variants = [f"`{name}` is {config[name]!r}" for name, plain in _PLAIN.items() if config.get(name) not in plain]
+    if variants:
+        raise AdapterError(
+            f"The adapter to continue from is a variant of LoRA that cannot be trained here: {', '.join(variants)}.",
+            param="init_from",
+            hint="Merge it into its base model, and start from the result.",
+        )
 
 
 def differences(adapted: PeftModel, adapter: AdapterSpec) -> list[str]:
     """How an adapter's own shape differs from the one asked for, as `rank 8 instead of 16`."""
     config = adapted.peft_config["default"]
     pairs = (("rank", config.r, adapter.rank), ("alpha", config.lora_alpha, adapter.alpha))
-    return [f"{name} {own:g} instead of {asked:g}" for name, own, asked in pairs if own != asked]
+    found = [f"{name} {own:g} instead of {asked:g}" for name, own, asked in pairs if own != asked]
+    own, asked = _targets(adapted), _targets_asked(adapted, adapter)
+    if own != asked:
+        found.append(f"targets {', '.join(sorted(own))} instead of {', '.join(sorted(asked))}")
+    return found
+
+
+def _targets(adapted: PeftModel) -> set[str]:
+    """Names of the layers that the adapter changes."""
+    return {_last(name) for name, part in adapted.named_modules() if isinstance(part, BaseTunerLayer)}
+
+
+def _targets_asked(adapted: PeftModel, adapter: AdapterSpec) -> set[str]:
+    if adapter.targets != ("all-linear",):
+        return {_last(target) for target in adapter.targets}
+    head = adapted.get_base_model().get_output_embeddings()
+    layers = (
+        _last(name.removesuffix(".base_layer"))
+        for name, part in adapted.named_modules()
+        if isinstance(part, torch.nn.Linear) and part is not head and ".lora_" not in name
+    )
+    return set(layers)
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def save_adapter(adapted: PeftModel, folder: Path, base: Path) -> None:

@@ -5,7 +5,7 @@ heads, T tokens of the row, D head size.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -36,6 +36,24 @@ def attending_within(lengths: Sequence[int], device: torch.device) -> Iterator[S
         yield _current
     finally:
         _current = None
+
+
+def contexts_of_layer() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What holds while a layer is computed and while it is computed again, for `torch.utils.checkpoint`.
+
+    The second time is in the backward pass, after `attending_within` has ended.
+    """
+    return nullcontext(), _again_within(_current)
+
+
+@contextmanager
+def _again_within(segments: Segments | None) -> Iterator[None]:
+    global _current  # noqa: PLW0603 - as above
+    before, _current = _current, segments
+    try:
+        yield
+    finally:
+        _current = before
 
 
 def attend(

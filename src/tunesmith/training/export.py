@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from tunesmith.spec.errors import ArtifactError
-from tunesmith.spec.job import JobSpec
+from tunesmith.spec.job import JobSpec, QuantizationSpec
 from tunesmith.training.batching import TextBatch
 from tunesmith.training.language_model import LanguageModel
 
@@ -53,16 +53,16 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def write_card(card: ModelCard, folder: Path) -> None:
+def write_card(card: ModelCard, kind: Literal["adapter", "model"], folder: Path) -> None:
     """Write README.md."""
     versions = "\n".join(f"- {name} {importlib.metadata.version(name)}" for name in _LIBRARIES if _installed(name))
-    kind = "adapter" if card.spec.adapter is not None or card.spec.init_from is not None else "model"
     folder.joinpath("README.md").write_text(
         _CARD.format(
             kind=kind,
             base_name=card.spec.model.base,
             job_id=card.job_id,
             load=(_LOAD_ADAPTER if kind == "adapter" else _LOAD_MODEL).format(base=card.base),
+            quantized=_quantized(card.spec.model.quantization),
             recipe=card.spec.model_dump_json(indent=2),
             versions=versions,
         )
@@ -139,6 +139,16 @@ def _compare(base: Tensor, trained: Tensor, loaded: Tensor, dtype: torch.dtype) 
     return change
 
 
+def _quantized(quantization: QuantizationSpec | None) -> str:
+    if quantization is None:
+        return ""
+    code = f"4 bits ({quantization.kind})" if quantization.bits == 4 else "8 bits"
+    return (
+        f"\nIt was trained over the base model quantized to {code} by bitsandbytes. It fits the unquantized base "
+        "model as well, whose answers differ a little.\n"
+    )
+
+
 def _installed(name: str) -> bool:
     try:
         importlib.metadata.version(name)
@@ -157,7 +167,7 @@ Made by Tunesmith, job `{job_id}`.
 ```python
 {load}
 ```
-
+{quantized}
 ## Recipe
 
 ```json

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.spec.errors import ModelLoadError
+from tunesmith.spec.errors import ModelLoadError, UnsupportedError
 from tunesmith.training import attention
 from tunesmith.training.batching import TextBatch, concatenate, pad
 from tunesmith.training.losses import Sums, loss_from_hidden, loss_from_logits
+from tunesmith.training.quantization import without_outliers
 from tunesmith.training.text import TokenRow
 
 Layout = Literal["concatenated", "padded", "single"]
@@ -44,12 +45,25 @@ class LanguageModel:
             ModelLoadError: it does not run at all.
         """
         self.core.eval()
-        with torch.no_grad():
+        with torch.no_grad(), without_outliers(self.core):
             first, second, other = self._probe_rows()
             alone = self._reference([first, second])
             if not self._settle_concatenated(first, second, other, alone):
                 self.layout = "padded" if self._agrees([first, second], alone, "padded") else "single"
             self._head_only = self._head_gives_logits([first, second] if self.layout != "single" else [first])
+
+    def recompute_activations(self) -> None:
+        """Keep no more than each layer's input for the backward pass, and compute the rest again there.
+
+        Raises:
+            UnsupportedError: the architecture has no such layers.
+        """
+        if not self.core.supports_gradient_checkpointing:
+            raise UnsupportedError(
+                f"Models of the type {self.core.config.model_type!r} cannot be trained with gradient checkpointing.",
+                param="optimization.gradient_checkpointing",
+            )
+        self.core.activation_checkpointing_enable({"use_reentrant": False, "context_fn": attention.contexts_of_layer})
 
     def batch(self, rows: Sequence[TokenRow]) -> TextBatch:
         """Rows as tensors in the model's layout."""

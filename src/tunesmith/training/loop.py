@@ -64,7 +64,9 @@ class Loop:
             StopRequested: the flag was set; a checkpoint holds everything done.
             NonFiniteError: the loss or the gradient became NaN or infinite.
         """
-        self._reports = StepReports(self._task, self._order, self._total, self._reporter)
+        self._reports = StepReports(
+            self._task, self._order, self._total, self._spec.cadence.log_steps, self.progress.window, self._reporter
+        )
         try:
             self._finish_step(self.progress.step)
             while self.progress.step < self._total:
@@ -194,6 +196,7 @@ class Loop:
 
     def _fill(self, folder: Path) -> None:
         self._task.save(folder)
+        self.progress = self.progress.model_copy(update={"window": self._reports.window})
         save_state(folder, self.progress, self._fingerprint, self._optimizer, self._task.model)
 
     def _prune(self, *, offered: bool, keep: int | None) -> None:

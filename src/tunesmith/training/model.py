@@ -9,6 +9,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tunesmith.spec.errors import ModelLoadError, OutOfMemoryError
+from tunesmith.spec.job import QuantizationSpec
+from tunesmith.training.quantization import keep_weights_as_loaded, loading_arguments
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -32,6 +34,7 @@ def load_config(folder: Path) -> Any:
     try:
         raw = json.loads((folder / "config.json").read_text())
         _require_known(raw)
+        _require_unquantized(raw)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except FileNotFoundError as error:
         raise ModelLoadError("The base model has no config.json.") from error
@@ -46,14 +49,30 @@ def context_length(config: Any) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
-def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    """The model in one number format, in evaluation mode.
+def load_model(
+    folder: Path, dtype: torch.dtype, device: torch.device, quantization: QuantizationSpec | None = None
+) -> Any:
+    """The model in one number format, its linear layers quantized if so asked, in evaluation mode.
 
     Raises:
         ModelLoadError: weights are missing, broken, incomplete or not in safetensors.
         OutOfMemoryError: the device cannot hold them.
     """
     _require_safetensors(folder)
+    try:
+        if quantization is None:
+            return _from_pretrained(folder, dtype).to(device).eval()
+        model = _from_pretrained(folder, dtype, **loading_arguments(quantization, dtype, device))
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"The base model does not fit into the device's memory: {_first_line(error)}",
+            hint="Use a smaller base model, bfloat16 or 4-bit quantization.",
+        ) from error
+    keep_weights_as_loaded(model)
+    return model.eval()
+
+
+def _from_pretrained(folder: Path, dtype: torch.dtype, **arguments: Any) -> Any:
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -62,7 +81,10 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
+            **arguments,
         )
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         raise ModelLoadError(f"The base model's weights cannot be loaded: {_first_line(error)}") from error
     missing = sorted(report["missing_keys"]) + [str(key) for key in report["mismatched_keys"]]
@@ -70,13 +92,7 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
         raise ModelLoadError(
             f"The base model's weights are incomplete: {len(missing)} missing, the first is {missing[0]!r}."
         )
-    try:
-        return model.to(device).eval()
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            f"The base model does not fit into the device's memory: {_first_line(error)}",
-            hint="Use a smaller base model, or bfloat16.",
-        ) from error
+    return model
 
 
 def pick_device() -> torch.device:
@@ -95,6 +111,18 @@ def _require_known(config: Any) -> None:
         return
     own_code = " It brings code of its own (`auto_map`), which is never run." if "auto_map" in config else ""
     raise ModelLoadError(f"The architecture {kind!r} is not a causal language model known here.{own_code}")
+
+
+def _require_unquantized(config: Any) -> None:
+    quantization = config.get("quantization_config")
+    if quantization is None:
+        return
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    raise ModelLoadError(
+        f"The base model's weights are stored quantized ({method or 'by an unknown method'}), which cannot be trained "
+        "here.",
+        hint="Name the model that it was made from, and ask for quantization if memory is short.",
+    )
 
 
 def _require_safetensors(folder: Path) -> None:

@@ -1,17 +1,19 @@
-"""AdamW and its schedules, equal to those of transformers' Trainer."""
+"""AdamW, with moments in 32 or 8 bits, and its schedules, equal to those of transformers' Trainer."""
 
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 from tunesmith.spec.job import OptimizationSpec
+from tunesmith.training.quantization import import_bitsandbytes
 
 _NO_DECAY = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
 
 
-def build_optimizer(model: torch.nn.Module, optimization: OptimizationSpec) -> torch.optim.AdamW:
+def build_optimizer(model: torch.nn.Module, optimization: OptimizationSpec) -> torch.optim.Optimizer:
     """AdamW over the trained parameters. Biases and normalisation weights do not decay."""
     decaying = set(_decaying_names(model, ""))
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -22,7 +24,13 @@ def build_optimizer(model: torch.nn.Module, optimization: OptimizationSpec) -> t
         },
         {"params": [parameter for name, parameter in named if name not in decaying], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=optimization.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    settings: dict[str, Any] = {"lr": optimization.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
+    match optimization.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, **settings, fused=True)
+        case "adamw_8bit":
+            optimizer: torch.optim.Optimizer = import_bitsandbytes().optim.AdamW8bit(groups, **settings)
+            return optimizer
 
 
 def learning_rate(optimization: OptimizationSpec, step: int, total_steps: int) -> float:

@@ -1,13 +1,14 @@
 """The rows of a job, tokenised and held to the length limit. What is left out is counted, never silent."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
-from tunesmith.data.rows import read_examples
+from tunesmith.data.examples import Example
 from tunesmith.spec.errors import NothingToTrainError, RowTooLongError
+from tunesmith.training.row_source import RowSource
 from tunesmith.training.text import Encoder, TokenRow
 
 _LINES_SHOWN = 20
@@ -29,17 +30,18 @@ class Tally:
 
 
 class Preparation:
-    """Reads one file's rows under the job's length policy."""
+    """Reads rows of one source under the job's length policy."""
 
     def __init__(
         self,
         tokenizer: Any,
         *,
+        vocabulary: int,
         max_length: int,
         over_long: Literal["drop", "truncate", "refuse"],
         poll: Callable[[], None],
     ) -> None:
-        self.encoder = Encoder(tokenizer)
+        self.encoder = Encoder(tokenizer, vocabulary)
         self.max_length = max_length
         self.dropped = Tally()
         self.truncated = Tally()
@@ -49,27 +51,27 @@ class Preparation:
         self._over_long = over_long
         self._poll = poll
 
-    def read(self, path: Path, max_rows: int | None) -> list[TokenRow]:
+    def read(self, source: RowSource) -> list[TokenRow]:
         """All rows that take part.
 
         Raises:
             DatasetError: the file or a row cannot be used.
-            NothingToTrainError: no row takes part.
+            NothingToTrainError: no row can be trained. A part for validation or test may be empty.
         """
-        rows = list(self._rows(path, max_rows, _BATCH))
-        if not rows:
-            raise self._nothing()
+        rows = list(self._rows(source.drawn(self._poll), _BATCH))
+        if not rows and (source.part == "train" or self._left_out()):
+            raise self._nothing(source)
         return rows
 
-    def require_one(self, path: Path, max_rows: int | None) -> None:
-        """Look for one row that takes part, and stop there.
+    def require_one(self, source: RowSource) -> None:
+        """Look for one row that can be trained, and stop there. Nothing is drawn, as that takes all rows.
 
         Raises:
             DatasetError: the file or a row before it cannot be used.
             NothingToTrainError: there is none.
         """
-        if next(self._rows(path, max_rows, 1), None) is None:
-            raise self._nothing()
+        if next(self._rows(islice(source.rows(), source.limit), 1), None) is None:
+            raise self._nothing(source)
 
     def notes(self) -> list[str]:
         """What the user should know and the counts of `Prepared` do not say."""
@@ -91,8 +93,8 @@ class Preparation:
             )
         return notes
 
-    def _rows(self, path: Path, max_rows: int | None, batch: int) -> Iterator[TokenRow]:
-        examples = islice(read_examples(path), max_rows)
+    def _rows(self, rows: Iterable[Example], batch: int) -> Iterator[TokenRow]:
+        examples = iter(rows)
         while group := list(islice(examples, batch)):
             self._poll()
             for row in self.encoder.encode(group):
@@ -119,9 +121,20 @@ class Preparation:
             self.truncated.add(row.line)
         return row
 
-    def _nothing(self) -> NothingToTrainError:
+    def _left_out(self) -> int:
+        return self.dropped.count + self.untrainable.count
+
+    def _nothing(self, source: RowSource) -> NothingToTrainError:
+        of_part = f" of the part `{source.part}`" if source.split is not None else ""
+        if not self._left_out():
+            return NothingToTrainError(f"There is no row{of_part}.", hint="Change the split.")
         return NothingToTrainError(
-            f"No row can be trained: {self.dropped.count} are longer than {self.max_length} tokens, and "
+            f"No row{of_part} can be trained: {self.dropped.count} are longer than {self.max_length} tokens, and "
             f"{self.untrainable.count} hold no token that carries loss.",
             hint="Raise `max_length` or shorten the rows." if self.dropped.count else None,
         )
+
+
+def histogram(lengths: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """How many rows have at most so many tokens and more than half as many: powers of two, and rows."""
+    return tuple(sorted(Counter(1 << (length - 1).bit_length() for length in lengths).items()))

@@ -40,14 +40,19 @@ class Pace:
 
     def __init__(self) -> None:
         self._start = self._last = time.monotonic()
+        self._tokens = 0
         self.steps = 0
 
-    def step(self, tokens: int, steps_left: int) -> tuple[float, float | None]:
-        """Count a step. Returns its tokens per second, and the seconds that the rest will take."""
-        now = time.monotonic()
-        speed = tokens / max(now - self._last, 1e-9)
-        self._last = now
+    def step(self, tokens: int) -> None:
+        """Count a step."""
+        self._tokens += tokens
         self.steps += 1
+
+    def read(self, steps_left: int) -> tuple[float, float]:
+        """Tokens per second since the last reading, and the seconds that the rest will take."""
+        now = time.monotonic()
+        speed = self._tokens / max(now - self._last, 1e-9)
+        self._last, self._tokens = now, 0
         return speed, (now - self._start) / self.steps * steps_left
 
     def exclude(self, seconds: float) -> None:

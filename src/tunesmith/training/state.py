@@ -18,6 +18,21 @@ from tunesmith.training.adapters import write_tensors
 FOLDER = "trainer"
 
 
+class Window(Frozen):
+    """Sums over some steps."""
+
+    steps: int = 0
+    trained: int = 0
+    """Tokens that carry loss."""
+
+    loss: float = 0.0
+    """Over all trained tokens."""
+
+    hits: float = 0.0
+    norms: float = 0.0
+    """Of the gradient, one a step."""
+
+
 class Progress(Frozen):
     """How far the training is."""
 
@@ -29,6 +44,9 @@ class Progress(Frozen):
 
     evaluated_step: int = 0
     """The last step after which the validation rows were scored."""
+
+    window: Window = Window()
+    """Figures of the steps since metrics were last reported."""
 
 
 def save_state(
@@ -56,7 +74,7 @@ def load_state(folder: Path, fingerprint: str, optimizer: torch.optim.Optimizer,
             prefix = names[parameter] + ":"
             own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             if own:
-                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in own.items()}
+                optimizer.state[parameter] = {key: _restored(value, parameter.device) for key, value in own.items()}
     _set_random_state(state["random"])
     return Progress.model_validate(state["progress"])
 
@@ -86,10 +104,21 @@ def _read(folder: Path, fingerprint: str) -> dict[str, Any]:
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> dict[str, Tensor]:
     return {
-        f"{name}:{key}": value
+        f"{name}:{key}": _storable(value)
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
+
+
+def _storable(value: Tensor | int) -> Tensor:
+    """A tensor of its own: 8-bit optimizers count steps in an integer, and share small tables between parameters."""
+    if isinstance(value, int):
+        return torch.tensor(value)
+    return value.clone() if value.dim() == 1 else value
+
+
+def _restored(value: Tensor, device: torch.device) -> Tensor | int:
+    return int(value) if value.dtype == torch.int64 else value.to(device)
 
 
 def _random_state() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Figures of steps, read from the device without making it wait, and held against NaN."""
+"""Figures of steps, read from the device without making it wait, held against NaN, and reported every so often."""
 
 import math
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from tunesmith.spec import events
 from tunesmith.spec.errors import NonFiniteError
 from tunesmith.training.order import DataOrder
 from tunesmith.training.reporting import Pace, Reporter, peak_memory
+from tunesmith.training.state import Window
 from tunesmith.training.task import Task
 
 
@@ -35,16 +36,22 @@ class Outcome:
 class StepReports:
     """Turns outcomes into events."""
 
-    def __init__(self, task: Task, order: DataOrder, total: int, reporter: Reporter) -> None:
+    def __init__(
+        self, task: Task, order: DataOrder, total: int, every: int, window: Window, reporter: Reporter
+    ) -> None:
         self._task = task
         self._order = order
         self._total = total
+        self._every = every
         self._reporter = reporter
         self._pending: Outcome | None = None
+        self.window = window
+        """What a step read so far adds to the next report."""
+
         self.pace = Pace()
 
     def add(self, outcome: Outcome) -> None:
-        """Report a step; on a GPU the one before it, so that the host never waits for the step just begun."""
+        """Read a step; on a GPU the one before it, so that the host never waits for the step just begun."""
         if outcome.ready is None:
             self._pending = outcome
             self.flush()
@@ -53,7 +60,7 @@ class StepReports:
         self._pending = outcome
 
     def flush(self) -> None:
-        """Report what is still under way.
+        """Read what is still under way, and report if that is due.
 
         Raises:
             NonFiniteError: its loss or gradient is NaN or infinite.
@@ -66,16 +73,29 @@ class StepReports:
         loss, hits, norm = outcome.figures.tolist()
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise self._non_finite(outcome, loss)
-        speed, eta = self.pace.step(outcome.tokens, self._total - outcome.step)
+        self.window = Window(
+            steps=self.window.steps + 1,
+            trained=self.window.trained + outcome.trained,
+            loss=self.window.loss + loss,
+            hits=self.window.hits + hits,
+            norms=self.window.norms + norm,
+        )
+        self.pace.step(outcome.tokens)
+        if outcome.step % self._every == 0 or outcome.step == self._total:
+            self._report(outcome)
+
+    def _report(self, outcome: Outcome) -> None:
+        window, self.window = self.window, Window()
+        speed, eta = self.pace.read(self._total - outcome.step)
         self._reporter.write(
             events.Metrics,
             step=outcome.step,
             total_steps=self._total,
             epoch=self._order.epochs_after(outcome.step),
-            loss=loss / outcome.trained,
-            token_accuracy=hits / outcome.trained,
+            loss=window.loss / window.trained,
+            token_accuracy=window.hits / window.trained,
             learning_rate=outcome.rate,
-            grad_norm=norm,
+            grad_norm=window.norms / window.steps,
             tokens_total=outcome.tokens_total,
             tokens_per_second=speed,
             memory_bytes=peak_memory(self._task.device),

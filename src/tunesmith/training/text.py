@@ -2,13 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.formats import Conversation, Example, PromptCompletion, Text
-from tunesmith.spec.errors import ModelLoadError
+from tunesmith.data.examples import (
+    Conversation,
+    Example,
+    Judged,
+    Labelled,
+    Preference,
+    PromptCompletion,
+    Text,
+    Tokens,
+)
+from tunesmith.data.labels import UNTRAINED
+from tunesmith.spec.errors import DatasetError, ModelLoadError
 from tunesmith.training.chat import ChatRenderer
 
 
@@ -33,16 +44,20 @@ class TokenRow:
         return TokenRow(self.line, self.ids[:length], self.trained[:length])
 
 
-class Encoder:
-    """Turns examples into token rows with one model's tokenizer and chat template."""
+_Written = Conversation | PromptCompletion | Text
 
-    def __init__(self, tokenizer: Any) -> None:
+
+class Encoder:
+    """Turns examples into token rows with one model's tokenizer, chat template and number of known tokens."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int) -> None:
         if not tokenizer.is_fast:
             raise ModelLoadError(
                 "The model's tokenizer has no tokenizer.json, so it is unknown which characters a token covers.",
                 hint="Save it once with a fast tokenizer.",
             )
         self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
         self._renderer: ChatRenderer | None = None
         probe = tokenizer("a")["input_ids"]
         self._adds_bos = len(probe) > 1 and probe[0] == tokenizer.bos_token_id
@@ -57,8 +72,18 @@ class Encoder:
         """Token rows of any length, in order.
 
         Raises:
+            DatasetError: a row has a shape that is not trained like this, or tokens that the model lacks.
             ChatTemplateError: the chat template refuses a row or hides what the assistant wrote.
         """
+        rows = []
+        for _, run in groupby(map(_supervised, examples), key=type):
+            alike = list(run)
+            given = [self._as_given(example) for example in alike if isinstance(example, Tokens)]
+            rows += given or self._tokenised([example for example in alike if not isinstance(example, Tokens)])
+        return rows
+
+    def _tokenised(self, examples: Sequence[_Written]) -> list[TokenRow]:
+        """Token rows of examples of one kind."""
         texts, spans = [], []
         for example in examples:
             text, trained = self._render(example)
@@ -70,6 +95,28 @@ class Encoder:
             _row(example.line, encoding, trained)
             for example, encoding, trained in zip(examples, encodings, spans, strict=True)
         ]
+
+    def _as_given(self, example: Tokens) -> TokenRow:
+        ids, labels = np.array(example.ids), np.array(example.labels)
+        if example.attention_mask is not None:
+            real = np.array(example.attention_mask, dtype=np.bool_)
+            ids, labels = ids[real], labels[real]
+        unknown = ids[ids >= self._vocabulary]
+        if unknown.size:
+            raise DatasetError(
+                f"Line {example.line}: the model has no token {unknown[0]}; its tokens go from 0 to "
+                f"{self._vocabulary - 1}.",
+                hint="Tokenise the rows with this model's tokenizer.",
+            )
+        trained = labels != UNTRAINED
+        other = np.flatnonzero(trained & (labels != ids))
+        if other.size:
+            raise DatasetError(
+                f"Line {example.line}: the label {labels[other[0]]} stands where the token is {ids[other[0]]}.",
+                hint=f"A label is the token of its own position, or {UNTRAINED}; shifting is left to the training.",
+            )
+        trained[:1] = False
+        return TokenRow(example.line, ids.astype(np.int32), trained)
 
     def show(self, row: TokenRow, limit: int) -> str:
         """A row's text with trained spans between `⟦` and `⟧`, cut to `limit` characters."""
@@ -85,7 +132,7 @@ class Encoder:
         text: str = self._tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False)
         return text
 
-    def _render(self, example: Example) -> tuple[str, tuple[tuple[int, int], ...]]:
+    def _render(self, example: _Written) -> tuple[str, tuple[tuple[int, int], ...]]:
         match example:
             case Conversation():
                 if self._renderer is None:
@@ -109,6 +156,26 @@ class Encoder:
         if eos is None:
             return text
         return text.removesuffix(eos) if self._adds_eos else text.removesuffix(eos) + eos
+
+
+def _supervised(example: Example) -> _Written | Tokens:
+    match example:
+        case Conversation(images=images) if images:
+            shape = "conversation with pictures"
+        case Conversation() | PromptCompletion() | Text() | Tokens():
+            return example
+        case Preference():
+            shape = "`preference` row"
+        case Judged():
+            shape = "`kto` row"
+        case Labelled():
+            shape = "`classification` row"
+        case _:
+            assert_never(example)
+    raise DatasetError(
+        f"Line {example.line} is a {shape}, which supervised fine-tuning (`sft`) does not train.",
+        hint="It trains conversations without pictures, prompts with completions, plain text, and rows of tokens.",
+    )
 
 
 def _row(line: int, encoding: Any, spans: Sequence[tuple[int, int]]) -> TokenRow:

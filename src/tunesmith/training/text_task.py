@@ -88,10 +88,11 @@ class TextTask:
         """Write the artifact: the adapter, or the model in the number format of its base."""
         if isinstance(self.model, PeftModel):
             adapters.save_adapter(self.model, folder, self.card.base)
+            export.write_card(self.card, "adapter", folder)
         else:
             export.save_model(self.model, folder, self.language_model.dtype)
+            export.write_card(self.card, "model", folder)
         export.save_tokenizer(self.tokenizer, folder)
-        export.write_card(self.card, folder)
 
     def verify(self, folder: Path) -> float:
         """Load the artifact and compare it with the base and with what was trained."""
@@ -132,14 +133,16 @@ def open_model(
     Raises:
         ModelLoadError: the base model cannot be used.
         AdapterError: the adapter does not fit it.
+        UnsupportedError: its activations cannot be computed again, as was asked for.
     """
     spec = attempt.spec
     dtype = torch.bfloat16 if spec.model.dtype == "bfloat16" else torch.float32
     adapted = spec.adapter is not None or attempt.inputs.adapter is not None
-    core = load_model(attempt.inputs.model, dtype if adapted else torch.float32, workplace.device)
+    stored = dtype if adapted else torch.float32
+    core = load_model(attempt.inputs.model, stored, workplace.device, spec.model.quantization)
     model = core
     if attempt.inputs.adapter is not None:
-        model = adapters.adapter_to_continue(core, attempt.inputs.adapter)
+        model = adapters.adapter_to_continue(core, attempt.inputs.adapter, spec.adapter)
         changes = adapters.differences(model, spec.adapter) if spec.adapter is not None else []
         if changes:
             workplace.reporter.note(f"The adapter to continue from keeps its own shape: {', '.join(changes)}.")
@@ -151,6 +154,8 @@ def open_model(
         workplace.reporter.note(
             f"Rows are padded, not concatenated, which is slower and trains the same: {language_model.slow_reason}."
         )
+    if spec.optimization.gradient_checkpointing:
+        language_model.recompute_activations()
     if adapted:
         return model, language_model, None
     with torch.no_grad():

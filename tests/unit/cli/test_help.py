@@ -32,13 +32,44 @@ def test_these_are_the_commands():
         "serve",
         "train",
         "jobs list",
+        "jobs submit",
+        "jobs validate",
         "jobs get",
         "jobs watch",
         "jobs logs",
         "jobs cancel",
+        "jobs pause",
+        "jobs resume",
+        "jobs priority",
+        "jobs metrics",
+        "jobs artifacts",
+        "jobs download",
         "datasets add",
         "datasets list",
+        "datasets delete",
+        "files add",
+        "files list",
+        "files delete",
         "models list",
+        "models delete",
+        "secrets create",
+        "secrets list",
+        "secrets delete",
+        "secrets rotate",
+        "keys create",
+        "keys list",
+        "keys revoke",
+        "org show",
+        "org members list",
+        "org members add",
+        "org members change",
+        "org members remove",
+        "org projects list",
+        "org projects create",
+        "org projects archive",
+        "org keys list",
+        "org keys create",
+        "org keys revoke",
         "tiny-model text",
         "doctor",
     }
@@ -65,6 +96,12 @@ def test_the_page_names_the_command_and_its_options(path):
 def test_every_command_that_answers_data_can_answer_json():
     without = {path for path, command in COMMANDS.items() if "--json" not in _options(command)}
     assert {" ".join(path) for path in without} == {"serve", "tiny-model text"}
+
+
+def test_no_command_takes_a_credential_on_its_command_line():
+    for path, command in COMMANDS.items():
+        words = {part for option in _options(command) if option[0] == "-" for part in option.split("-")}
+        assert not words & {"key", "token", "password", "secret", "field", "value"}, path
 
 
 def _options(command: Any) -> set[str]:

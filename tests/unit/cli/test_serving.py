@@ -12,20 +12,17 @@ from tunesmith import __version__
 WITHOUT_WARM_PARENT = {"TUNESMITH_WARM_WORKERS": "false"}
 
 
-def test_one_line_tells_address_home_and_how_to_end(start_server, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_line_tells_address_and_home_and_a_signal_ends_it_without_a_word(start_server, tmp_path, number):
     server = start_server(tmp_path, **WITHOUT_WARM_PARENT)
-    assert server.stderr == [
+    line = (
         f"Tunesmith {__version__} serves {server.url} (home {tmp_path}); "
         "Ctrl-C ends the server, running trainings go on.\n"
-    ]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_without_a_word(start_server, tmp_path, number):
-    server = start_server(tmp_path, **WITHOUT_WARM_PARENT)
+    )
+    assert server.stderr == [line]
     server.process.send_signal(number)
     assert server.process.wait(timeout=30) == 0
-    assert len(server.stderr) == 1
+    assert server.stderr == [line]
 
 
 def test_a_home_serves_one_server(start_server, tmp_path, shell):
@@ -67,10 +64,14 @@ def test_a_faulty_settings_file_exits_with_2(tmp_path, shell):
     assert "tunesmith.toml" in done.err
 
 
-def test_nothing_that_only_clients_need_is_imported_for_it():
-    code = (
-        "import sys, tunesmith.server.serve; from tunesmith.cli.application import create_application;"
-        "create_application(); print(*sorted({'httpx2', 'plotext', 'rich', 'torch'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    ("imports", "foreign"),
+    [
+        ("tunesmith.server.serve", {"plotext", "rich", "torch"}),
+        ("tunesmith.cli.application", {"fastapi", "httpx2", "plotext", "rich", "sqlalchemy", "torch"}),
+    ],
+)
+def test_server_and_command_line_import_nothing_that_only_the_other_needs(imports, foreign):
+    code = f"import sys, {imports}; print(*sorted({foreign} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == ""

@@ -1,10 +1,12 @@
 """`tunesmith train` and what follows it, with a tiny model on a real server."""
 
+import json
 import os
 import pty
 import shutil
 import signal
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,71 @@ def test_logs_are_events_the_worker_s_own_words_or_a_curve(trained, shell):
     assert "\x1b" not in curve
 
 
+def test_metrics_are_a_table_of_steps(trained, shell):
+    id, steps = trained["job"]["id"], trained["job"]["total_steps"]
+    headings, *lines = shell.run("jobs", "metrics", id).out.splitlines()
+    assert headings.split() == ["STEP", "CURVE", "LOSS", "ACCURACY", "RATE", "TOKENS/S"]
+    assert [line.split()[:2] for line in lines] == [[str(step + 1), "training"] for step in range(steps)]
+    assert len(shell.run("jobs", "metrics", id, "--limit", "2", "--json").json["training"]) == 2
+
+
+def test_what_a_job_left_is_listed_and_downloaded(trained, shell, tmp_path):
+    id = trained["job"]["id"]
+    listed = shell.run("jobs", "artifacts", id, "--json").json
+    assert listed[0]["name"] in shell.run("jobs", "artifacts", id).out
+    whole = tmp_path / "whole.zip"
+    done = shell.run("jobs", "download", id, "--to", whole)
+    assert (done.code, done.out) == (0, f"{whole}\n")
+    with zipfile.ZipFile(whole) as archive:
+        assert archive.testzip() is None
+
+    name = "model/adapter_model.safetensors"
+    one = tmp_path / "adapter.safetensors"
+    done = shell.run("jobs", "download", id, "--artifact", name, "--to", one, "--json")
+    assert done.json == {"path": str(one), "bytes": one.stat().st_size}
+    assert one.read_bytes() == Path(trained["model"]["path"], Path(name).name).read_bytes()
+
+    again = shell.run("jobs", "download", id, "--to", whole)
+    assert again.code == 2
+    assert "exists already" in again.err
+    assert shell.run("jobs", "download", id, "--artifact", "model/no", "--to", tmp_path / "no").code == 4
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["adapter.safetensors", "whole.zip"]
+
+
+def test_a_described_job_is_checked_and_submitted(shell, rows, tmp_path):
+    file = shell.run("files", "add", rows).out.strip()
+    request = {
+        "spec": {
+            "model": {"base": "tiny", "dtype": "float32"},
+            "data": {"train": {"file": file}},
+            "optimization": {"max_steps": 2},
+        },
+        "labels": {"test": "described"},
+    }
+    described = tmp_path / "job.json"
+    described.write_text(json.dumps(request))
+    checked = shell.run("jobs", "validate", described)
+    assert checked.code == 0, checked.err
+    assert checked.json["optimization"]["learning_rate"] == 2e-4
+    assert "would be accepted" in checked.err
+    assert shell.run("jobs", "list", "--label", "test=described", "--json").json == []
+
+    id = shell.run("jobs", "submit", described).out.strip()
+    assert shell.run("jobs", "watch", id).code == 0
+    [job] = shell.run("jobs", "list", "--label", "test=described", "--state", "succeeded", "--json").json
+    assert (job["id"], job["spec"]) == (id, checked.json)
+
+
+def test_a_running_job_is_steered(running, shell):
+    assert "priority high" in shell.run("jobs", "priority", running, "high").err
+    assert shell.run("jobs", "get", running, "--json").json["priority"] == 2
+    assert shell.run("jobs", "priority", running, "highest").code == 2
+    assert shell.run("jobs", "pause", running).code == 0
+    wait_for(lambda: shell.run("jobs", "get", running, "--json").json["state"] == "paused")
+    assert shell.run("jobs", "pause", running).code == 5
+    assert shell.run("jobs", "resume", running, "--json").json["state"] == "queued"
+
+
 def test_what_has_ended_cannot_be_cancelled(trained, shell):
     done = shell.run("jobs", "cancel", trained["job"]["id"])
     assert done.code == 5
@@ -194,17 +261,6 @@ def test_the_server_s_refusal_is_told(train):
     done = train("--batch-size", "100000")
     assert done.code == 1
     assert "batch_size" in done.err
-
-
-def test_a_server_that_ends_says_that_trainings_go_on(start_server, shell_for, rows, tiny_model, tmp_path):
-    (tmp_path / "tunesmith.toml").write_text(f'[model_aliases]\ntiny = "{tiny_model}"\n')
-    server = start_server(tmp_path)
-    shell = shell_for(server.url)
-    id = shell.run("train", rows, "--model", "tiny", *LONG, "--detach").out.strip()
-    wait_for(lambda: shell.run("jobs", "get", id, "--json").json["state"] == "running")
-    server.process.send_signal(signal.SIGINT)
-    assert server.process.wait(timeout=30) == 0
-    wait_for(lambda: any("goes on" in line for line in server.stderr[1:]), seconds=10)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from tunesmith.dialects.training_api.translate import to_spec, to_submission
 from tunesmith.dialects.training_api.wire import TrainingRequest
 from tunesmith.spec.errors import UnsupportedError
-from tunesmith.spec.job import AdapterSource, DataSource
+from tunesmith.spec.job import DataSource, StartSpec
 
 TRAIN = DataSource(kind="dataset", id="v1.0", sha256="0" * 64)
 
@@ -34,15 +34,18 @@ def test_batch_size_times_accumulation_is_the_batch_of_a_step():
 
 
 def test_a_registered_adapter_is_continued():
-    adapter = AdapterSource(model="ft:m:local::12345678")
+    adapter = StartSpec(kind="model", id="ft:m:local::12345678")
     assert spec(adapter=adapter).init_from == adapter
 
 
-@pytest.mark.parametrize("field", ["training_type", "lora_hf_repo", "adapter_path"])
-def test_what_is_not_available_is_refused_by_name(field):
+def test_a_folder_of_the_server_is_refused_by_name():
     with pytest.raises(UnsupportedError) as caught:
-        spec(**{field: "dpo"})
-    assert caught.value.param == field
+        spec(adapter_path="saves/adapter")
+    assert caught.value.param == "adapter_path"
+
+
+def test_the_stage_is_the_method():
+    assert spec(training_type="dpo").method.model_dump() == {"kind": "dpo", "parameters": {"beta": 0.1}}
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,7 @@ def test_what_is_not_available_is_refused_by_name(field):
         ("batch_size", "1"),
         ("cutoff_len", -1),
         ("tracking_backend", "tensorboard"),
+        ("training_type", "grpo"),
         ("webhook_url", "not a url"),
         ("modelname", "x"),
     ],

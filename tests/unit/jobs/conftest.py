@@ -6,15 +6,19 @@ from datetime import UTC, datetime
 import pytest
 
 from stored_jobs import job_spec
+from tunesmith.access.caller import LOCAL
 from tunesmith.assets.content import ContentUse
-from tunesmith.assets.models import BaseModels, ProducedModels
+from tunesmith.assets.models import BaseModels
 from tunesmith.devices import CPU
+from tunesmith.jobs.admission import Admitted
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.scheduler import Scheduler
 from tunesmith.jobs.service import Jobs
 from tunesmith.jobs.supervisor import Supervisor
 from tunesmith.rundir import EventWriter
+from tunesmith.sources import Limits
+from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec import events
 from tunesmith.spec.job import AdapterSpec, Submission
 from tunesmith.storage import Storage
@@ -77,8 +81,8 @@ class ScriptedRunner:
 class EveryJobIsFine:
     """Admission is tested elsewhere."""
 
-    def admit(self, spec):
-        pass
+    def admit(self, org, spec):
+        return Admitted(spec=spec, is_complete=True, notes=())
 
 
 @dataclass
@@ -116,13 +120,14 @@ def house(tmp_path):
     runner = ScriptedRunner()
     storage = Storage(tmp_path / "files")
     use = ContentUse(storage)
-    resolver = InputResolver(BaseModels({"m": model}, ()), ProducedModels(database), storage)
+    hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
+    resolver = InputResolver(database, BaseModels({"m": model}, ()), hub, storage)
     publisher = Publisher(storage, use, tmp_path / "models")
     runs = tmp_path / "jobs"
     yield House(
         database=database,
         runner=runner,
-        jobs=Jobs(database, EveryJobIsFine(), use, runs, lambda: None),
+        jobs=Jobs(database, EveryJobIsFine(), use, runs, lambda: None, LOCAL),
         supervisor=Supervisor(database, runner, publisher, use, runs, "server"),
         scheduler=Scheduler(database, runner, resolver, use, runs, "server"),
         storage=storage,

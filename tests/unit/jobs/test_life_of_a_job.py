@@ -3,16 +3,20 @@ from pathlib import Path
 
 import pytest
 
+from stored_jobs import job_spec, stored_job
 from tunesmith.jobs.publishing import model_name
 from tunesmith.runners import Exit
 from tunesmith.spec import events
 from tunesmith.spec.errors import BusyError, ErrorInfo, JobNotFoundError, JobStateError
-from tunesmith.spec.job import Submission
+from tunesmith.spec.job import ModelSpec, Submission
 from tunesmith.spec.lifecycle import State
 from tunesmith.store import attempts
 
 LOST = Exit(signal=9)
 DONE = Exit(code=0)
+
+
+SUBMISSION = Submission(dialect="native", request={}, suffix="A b!")
 
 
 def state(house, job):
@@ -326,7 +330,14 @@ def test_cancelling_a_paused_job_removes_its_saved_state(house, started, saved):
 
 @pytest.mark.parametrize(
     ("base", "expected"),
-    [("owner/m", "ft:owner/m:local:a-b:12345678"), ("ft:owner/m:local::87654321", "ft:owner/m:local:a-b:12345678")],
+    [
+        ("owner/m", "ft:owner/m:local:a-b:12345678"),
+        ("ft:owner/m:local::87654321", "ft:owner/m:local:a-b:12345678"),
+        ("owner/m-LoRa:mine-aB1c", "ft:owner/m:local:a-b:12345678"),
+        ("ft:owner/m:local::87654321-LoRa:mine-aB1c", "ft:owner/m:local:a-b:12345678"),
+    ],
 )
 def test_a_produced_models_name_has_the_base_below(base, expected):
-    assert model_name(base, "A b!", "12345678" + "0" * 24) == expected
+    spec = job_spec(model=ModelSpec(base=base, dtype="float32"))
+    job = stored_job(State.RUNNING, spec, id="12345678" + "0" * 24, submission=SUBMISSION)
+    assert model_name(job) == expected

@@ -49,7 +49,7 @@ def test_aliases_and_roots_are_read_and_user_folders_expanded(tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [({"port": 70_000}, "port"), ({"port": "x"}, "port"), ({"host": "0.0.0.0"}, "no authentication")],
+    [({"port": 70_000}, "port"), ({"port": "x"}, "port"), ({"host": "0.0.0.0"}, "without authentication")],
 )
 def test_bad_values_are_named(given, expected):
     with pytest.raises(SettingsError, match=expected):

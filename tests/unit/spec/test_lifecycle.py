@@ -11,7 +11,8 @@ def test_nothing_leads_out_of_a_terminal_state(state, trigger):
 
 @pytest.mark.parametrize("state", sorted(set(State) - TERMINAL))
 def test_every_living_job_can_be_cancelled_except_when_it_already_is(state):
-    expected = {State.QUEUED: State.CANCELLED, State.PAUSED: State.CANCELLED, State.CANCELLING: None}
+    without_a_worker = dict.fromkeys((State.VALIDATING, State.QUEUED, State.PAUSED), State.CANCELLED)
+    expected = {**without_a_worker, State.CANCELLING: None}
     assert after(state, Trigger.CANCEL) is expected.get(state, State.CANCELLING)
 
 
@@ -37,8 +38,8 @@ def test_every_living_job_can_reach_an_end(state):
     assert reached & TERMINAL
 
 
-def test_every_state_can_be_reached_from_the_queue():
-    reached, frontier = {State.QUEUED}, [State.QUEUED]
+def test_every_state_can_be_reached_by_a_job_that_lacks_something_at_first():
+    reached, frontier = {State.VALIDATING}, [State.VALIDATING]
     while frontier:
         current = frontier.pop()
         following = {target for (source, _), target in TRANSITIONS.items() if source is current} - reached

@@ -1,3 +1,4 @@
+import json
 import sqlite3
 import threading
 
@@ -29,6 +30,27 @@ def test_the_migrations_give_the_tables_of_the_code(database):
 def test_the_named_head_is_the_newest_migration(database):
     with database.read() as connection:
         assert connection.scalar(text("select version_num from alembic_version")) == HEAD
+
+
+def test_what_was_there_before_organisations_belongs_to_that_of_an_open_server(tmp_path):
+    with create_engine(f"sqlite:///{tmp_path / 'tunesmith.db'}").connect() as connection:
+        command.upgrade(configuration(connection), "0001")
+        for table, columns in FIRST_ROWS.items():
+            names, values = ", ".join(columns), ", ".join(f":{name}" for name in columns)
+            connection.execute(text(f"insert into {table} ({names}) values ({values})"), columns)
+        connection.commit()
+    database = Database(tmp_path / "tunesmith.db")
+    database.migrate()
+    with database.read() as connection:
+        for table in ("jobs", "files", "datasets", "models"):
+            assert connection.execute(text(f"select org from {table}")).all() == [("local",)]
+        assert connection.execute(text("select version from datasets")).all() == [(1,)]
+        assert connection.execute(text("select job_id from events")).all() == [("j" * 32,)]
+        spec = json.loads(connection.scalar(text("select spec from jobs")))
+        assert spec["init_from"] == {"kind": "model", "id": "ft:m:local::1"}
+        assert connection.execute(text("pragma foreign_key_check")).all() == []
+        assert connection.scalar(text("pragma foreign_keys")) == 1
+    database.close()
 
 
 def test_migrating_twice_changes_nothing(database):
@@ -93,10 +115,41 @@ def test_the_file_is_a_plain_sqlite_database(database, tmp_path):
 
 def _dataset(name):
     return {
+        "org": "local",
         "name": name,
+        "version": 1,
         "filename": "x",
         "bytes": 1,
         "sha256": "0" * 64,
         "report": {"format": "text", "rows": 1, "problems": [], "problem_count": 0},
         "created_at": 0.0,
     }
+
+
+FIRST_ROWS = {
+    "jobs": {
+        "id": "j" * 32,
+        "state": "succeeded",
+        "dialect": "training_api",
+        "labels": "{}",
+        "spec": json.dumps({"init_from": {"model": "ft:m:local::1"}}),
+        "submission": "{}",
+        "created_at": 0,
+        "step": 1,
+        "trained_tokens": 1,
+        "attempts": 1,
+        "fruitless_losses": 0,
+    },
+    "events": {
+        "id": "e" * 32,
+        "job_id": "j" * 32,
+        "at": 0,
+        "level": "info",
+        "kind": "state",
+        "message": "m",
+        "data": "{}",
+    },
+    "files": {"id": "f" * 32, "filename": "x", "purpose": "fine-tune", "bytes": 1, "sha256": "0", "created_at": 0},
+    "datasets": {"name": "v1.0", "filename": "x", "bytes": 1, "sha256": "0", "report": "{}", "created_at": 0},
+    "models": {"id": "ft:m:local::1", "job_id": "j" * 32, "base": "m", "kind": "adapter", "path": "p", "created_at": 0},
+}

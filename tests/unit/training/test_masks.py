@@ -55,7 +55,7 @@ def _conversation(*turns, **more):
 
 def _trained(folder, template, conversation, **tokenizer):
     """Trained text, as the tokens say it, piece by piece."""
-    encoder = Encoder(_tokenizer(folder, template, **tokenizer))
+    encoder = Encoder(_tokenizer(folder, template, **tokenizer), 384)
     shown = encoder.show(encoder.encode([conversation])[0], 10_000)
     return re.findall("⟦(.*?)⟧", shown, re.DOTALL)
 
@@ -171,17 +171,17 @@ def test_a_model_without_template_is_refused(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = None
     with pytest.raises(ChatTemplateError, match="no chat template"):
-        Encoder(tokenizer).encode([_conversation(*TWO_TURNS)])
+        Encoder(tokenizer, 384).encode([_conversation(*TWO_TURNS)])
 
 
 def test_only_the_completion_and_the_end_are_trained(tiny_model):
-    encoder = Encoder(load_tokenizer(tiny_model))
+    encoder = Encoder(load_tokenizer(tiny_model), 384)
     (row,) = encoder.encode([PromptCompletion(1, "Question: why?", " Because.")])
     assert encoder.show(row, 99) == "Question: why?⟦ Because.<|im_end|>⟧"
 
 
 def test_a_text_is_trained_whole_but_for_its_first_token(tiny_model):
-    encoder = Encoder(load_tokenizer(tiny_model))
+    encoder = Encoder(load_tokenizer(tiny_model), 384)
     (row,) = encoder.encode([Text(1, "What is it?<|im_end|>")])
     assert row.trained.tolist() == [False] + [True] * (len(row.ids) - 1)
     assert encoder.show(row, 99).endswith("<|im_end|>⟧")
@@ -197,7 +197,7 @@ def test_the_beginning_and_the_end_are_never_doubled(tiny_model):
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|endoftext|> $A <|im_end|>", special_tokens=tokens
     )
-    encoder = Encoder(tokenizer)
+    encoder = Encoder(tokenizer, 384)
     plain, text = encoder.encode([PromptCompletion(1, "<|endoftext|>a", "b<|im_end|>"), Text(2, "a")])
     assert plain.ids.tolist()[0::3] == [0, 2]
     assert plain.trained.tolist() == [False, False, True, True]

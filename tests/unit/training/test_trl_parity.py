@@ -46,7 +46,7 @@ def _trl_losses(order: AttemptSpec, folder: Path) -> list[float]:
     disable_progress_bars()
     spec, inputs = order.spec, order.inputs
     tokenizer = load_tokenizer(inputs.model)
-    rows = Encoder(tokenizer).encode(list(read_examples(inputs.train)))
+    rows = Encoder(tokenizer, 384).encode(list(read_examples(inputs.train)))
     data = Dataset.from_list(
         [
             {

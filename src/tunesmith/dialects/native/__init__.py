@@ -1,17 +1,37 @@
-"""Our own words: what the command line uses, and whatever no other dialect has a path for."""
+"""Tunesmith's own API: everything that the service can do, in its own words.
+
+Jobs of all other APIs can be read and steered here. The command line is built on it.
+"""
 
 from typing import Any
 
-from tunesmith.dialects._wire import status_of
+from fastapi import APIRouter
+
+from tunesmith.dialects._wire import renamed, status_of
+from tunesmith.dialects.native import artifacts, datasets, events, files, jobs, logs, models, organisation, secrets
+from tunesmith.dialects.native.answers import REFUSALS
 from tunesmith.dialects.native.render import render_job
-from tunesmith.dialects.native.routes import routes
 from tunesmith.spec.errors import TunesmithError
+from tunesmith.spec.job import JobSpec
 
 PREFIXES = ("/tunesmith/v1",)
 
+_JOBS = f"{PREFIXES[0]}/jobs"
+_FIELDS = {name: f"spec.{name}" for name in JobSpec.model_fields}
 
-def render_error(error: TunesmithError) -> tuple[int, dict[str, Any]]:
-    """The error as it is."""
+
+def routes() -> APIRouter:
+    """All endpoints."""
+    router = APIRouter(prefix=PREFIXES[0], responses=REFUSALS)
+    for part in (jobs, events, logs, artifacts, files, datasets, models, secrets, organisation):
+        router.include_router(part.routes())
+    return router
+
+
+def render_error(error: TunesmithError, path: str) -> tuple[int, dict[str, Any]]:
+    """The error as it is; a path of the spec as requests for jobs have it."""
+    if path.startswith(_JOBS):
+        error = renamed(error, _FIELDS)
     return status_of(error, invalid=422), {"error": error.info.model_dump()}
 
 

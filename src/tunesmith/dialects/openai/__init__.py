@@ -1,34 +1,62 @@
-"""OpenAI's fine-tuning, files and models API, with Nebius Token Factory's additions on the same paths."""
+"""OpenAI's fine-tuning, files, uploads and models API, with Nebius Token Factory's additions on the same paths.
+
+Below `/nebius` the same is served by Nebius's rules alone.
+"""
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from tunesmith.dialects import Services
 from tunesmith.dialects._wire import renamed, status_of
-from tunesmith.dialects.openai import files, jobs, models
+from tunesmith.dialects.openai import (
+    custom_models,
+    files,
+    grading,
+    jobs,
+    models,
+    permissions,
+    render,
+    uploads,
+)
+from tunesmith.dialects.openai.answers import REFUSALS
 from tunesmith.dialects.openai.fields import FIELDS
-from tunesmith.dialects.openai.render import render_job
-from tunesmith.spec.errors import TunesmithError
+from tunesmith.dialects.openai.mounts import MOUNTS, NEBIUS, mount_of
+from tunesmith.dialects.openai.reading import NebiusRequestError
+from tunesmith.dialects.openai.scope import require_own
+from tunesmith.spec.errors import InvalidRequestError, TunesmithError
+from tunesmith.store.jobs import Job
 
-PREFIXES = ("/v1",)
+PREFIXES = ("/v1", "/v0", "/nebius/v1", "/nebius/v0")
 
 # What the codes of section 3.12 of OpenAI's surface are called there; all others keep our own.
 _CODES = {"job_not_found": "fine_tune_not_found"}
 
+_INVALID = 400
+_NEBIUS_INVALID = 422
 
-def routes(services: Services) -> APIRouter:
+
+def routes() -> APIRouter:
     """All endpoints."""
-    router = APIRouter()
-    for part in (files, jobs, models):
-        router.include_router(part.routes(services))
+    router = APIRouter(responses=REFUSALS, dependencies=[Depends(require_own)])
+    for mount in MOUNTS:
+        for part in (files, uploads, jobs, permissions, grading, models, custom_models):
+            router.include_router(part.routes(mount))
     return router
 
 
-def render_error(error: TunesmithError) -> tuple[int, dict[str, Any]]:
+def render_job(job: Job, _services: Services) -> dict[str, Any]:
+    """A `fine_tuning.job`."""
+    return render.render_job(job)
+
+
+def render_error(error: TunesmithError, path: str) -> tuple[int, dict[str, Any]]:
     """OpenAI's envelope, and the `detail` list that Nebius's clients read."""
     error = renamed(error, FIELDS)
-    status = status_of(error, invalid=400)
+    by_nebius = isinstance(error, NebiusRequestError) or mount_of(path) is NEBIUS
+    status = status_of(error, invalid=_INVALID)
+    if by_nebius and isinstance(error, InvalidRequestError):
+        status = _NEBIUS_INVALID
     info = error.info
     body = {
         "message": info.sentence(),

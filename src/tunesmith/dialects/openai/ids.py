@@ -3,7 +3,7 @@
 import re
 import uuid
 
-from tunesmith.spec.errors import FileNotFoundInStoreError, InvalidRequestError, JobNotFoundError
+from tunesmith.spec.errors import FileNotFoundInStoreError, InvalidRequestError, JobNotFoundError, NotFoundError
 
 _HEX = re.compile(r"[0-9a-f]{32}")
 
@@ -14,8 +14,8 @@ def job_id(wire: str, *, param: str = "fine_tune_id") -> str:
     Raises:
         JobNotFoundError: it is not of the form `ftjob-…`.
     """
-    id = wire.removeprefix("ftjob-")
-    if not wire.startswith("ftjob-") or not _HEX.fullmatch(id):
+    id = _after("ftjob-", wire)
+    if id is None:
         raise JobNotFoundError(f"Could not find fine tune: {wire}.", param=param)
     return id
 
@@ -26,11 +26,40 @@ def file_id(wire: str, *, param: str = "file_id") -> str:
     Raises:
         FileNotFoundInStoreError: it is not of the form `file-…`.
     """
-    id = wire.removeprefix("file-")
-    if not wire.startswith("file-") or not _HEX.fullmatch(id):
+    id = _after("file-", wire)
+    if id is None:
         raise FileNotFoundInStoreError(
             f"No file has the id {wire!r}.", param=param, hint="List the files to see the ids, or upload it again."
         )
+    return id
+
+
+def upload_id(wire: str) -> str:
+    """Our id of an upload in parts.
+
+    Raises:
+        NotFoundError: it is not of the form `upload_…`.
+    """
+    id = _after("upload_", wire)
+    if id is None:
+        raise NotFoundError(f"No upload has the id {wire!r}.", param="upload_id", hint="Begin one first.")
+    return id
+
+
+def part_id(wire: str) -> str:
+    """Our id of a part; any text, as an unknown one is answered by the upload."""
+    return wire.removeprefix("part_")
+
+
+def permission_id(wire: str, *, param: str = "permission_id") -> str:
+    """Our id of a checkpoint's permission.
+
+    Raises:
+        NotFoundError: it is not of the form `cp_…`.
+    """
+    id = _after("cp_", wire)
+    if id is None:
+        raise NotFoundError(f"No permission has the id {wire!r}.", param=param, hint="List the permissions.")
     return id
 
 
@@ -53,3 +82,8 @@ def checkpoint_id(wire: str) -> str:
 def render_checkpoint_id(id: str) -> str:
     """As Nebius writes them: with the dashes of a UUID."""
     return f"ftckpt_{uuid.UUID(id)}"
+
+
+def _after(prefix: str, wire: str) -> str | None:
+    id = wire.removeprefix(prefix)
+    return id if wire.startswith(prefix) and _HEX.fullmatch(id) else None

@@ -1,121 +1,120 @@
 """`/v1/fine_tuning/jobs`."""
 
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 
-from tunesmith.dialects import Services
+from tunesmith.dialects import Opened
 from tunesmith.dialects._wire import StrictRoute
-from tunesmith.dialects.openai import ids
-from tunesmith.dialects.openai.paging import After, Limit, page
-from tunesmith.dialects.openai.render import render_checkpoint, render_event, render_job, written_by_nebius
-from tunesmith.dialects.openai.translate import to_spec, to_submission
+from tunesmith.dialects.openai import answers, ids
+from tunesmith.dialects.openai.events import render_event
+from tunesmith.dialects.openai.mounts import Mount
+from tunesmith.dialects.openai.paging import After, Limit, behind, page
+from tunesmith.dialects.openai.reading import create_job_on
+from tunesmith.dialects.openai.render import answers_by, render_checkpoint, render_job
+from tunesmith.dialects.openai.scope import Project
+from tunesmith.dialects.openai.submit import submit
 from tunesmith.dialects.openai.wire import CreateJob
-from tunesmith.spec.errors import CheckpointNotFoundError, DatasetError, InvalidRequestError
-from tunesmith.spec.job import DataSource
-from tunesmith.store.checkpoints import Checkpoint
+from tunesmith.jobs.service import Jobs
+from tunesmith.spec.errors import CheckpointNotFoundError
+from tunesmith.store.jobs import WITHOUT_LABELS, Job
 
 _METADATA = re.compile(r"metadata\[(.*)\]")
 
 
-def routes(services: Services) -> APIRouter:  # noqa: C901 - a list of routes
+def routes(mount: Mount) -> APIRouter:
     """The endpoints of jobs, their events and their checkpoints."""
-    router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=StrictRoute)
-    jobs = services.jobs
+    router = APIRouter(prefix=f"{mount.prefix}/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=StrictRoute)
 
-    @router.post("")
-    def create(body: CreateJob) -> dict[str, Any]:
-        """Create a fine-tuning job."""
-        train, rows = _source(services, body.training_file, "training_file")
-        validation = _source(services, body.validation_file, "validation_file")[0] if body.validation_file else None
-        spec = to_spec(body, train=train, validation=validation, rows=rows)
-        return render_job(jobs.submit(spec, to_submission(body)))
+    @router.post("", response_model=answers.Job)
+    def create(
+        services: Opened,
+        body: Annotated[CreateJob, create_job_on(mount)],
+        project: Project,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    ) -> dict[str, Any]:
+        """Create a fine-tuning job. The same `Idempotency-Key` again is answered with the same job."""
+        return render_job(submit(services, body, project=project, idempotency_key=idempotency_key), mount)
 
-    @router.get("")
-    def list_jobs(request: Request, limit: Limit = 20, after: After = None) -> dict[str, Any]:
+    @router.get("", response_model=answers.Page[answers.Job])
+    def list_jobs(
+        services: Opened, request: Request, project: Project, limit: Limit = 20, after: After = None
+    ) -> dict[str, Any]:
         """List jobs, newest first; `metadata[key]=value` filters."""
-        behind = ids.job_id(after, param="after") if after else None
-        found = jobs.newest_first(limit=limit + 1, after=behind, labels=_metadata_filter(request))
-        return page(found, limit, render_job)
+        before = ids.job_id(after, param="after") if after else None
+        found = services.jobs.newest_first(
+            limit=limit + 1, after=before, project=project, labels=_metadata_filter(request)
+        )
+        return page(found, limit, lambda job: render_job(job, mount))
 
-    @router.get("/{job_id}")
-    def retrieve(job_id: str) -> dict[str, Any]:
+    @router.get("/{job_id}", response_model=answers.Job)
+    def retrieve(services: Opened, job_id: str) -> dict[str, Any]:
         """Get a job."""
-        return render_job(jobs.get(ids.job_id(job_id)))
+        return render_job(services.jobs.get(ids.job_id(job_id)), mount)
 
-    @router.post("/{job_id}/cancel")
-    def cancel(job_id: str) -> dict[str, Any]:
-        """Cancel a job."""
-        return render_job(jobs.cancel(ids.job_id(job_id)))
-
-    @router.post("/{job_id}/pause")
-    def pause(job_id: str) -> dict[str, Any]:
-        """Pause a job: its state is saved, its device given back."""
-        return render_job(jobs.pause(ids.job_id(job_id)))
-
-    @router.post("/{job_id}/resume")
-    def resume(job_id: str) -> dict[str, Any]:
-        """Let a paused job go on."""
-        return render_job(jobs.resume(ids.job_id(job_id)))
-
-    @router.get("/{job_id}/events")
-    def events(job_id: str, limit: Limit = 20, after: After = None) -> dict[str, Any]:
-        """List a job's events, newest first (oldest first for jobs made with Nebius's fields)."""
-        job = jobs.get(ids.job_id(job_id))
-        behind = ids.event_id(after) if after else None
-        newest_first = not written_by_nebius(job)
-        found = jobs.events(job.id, limit=limit + 1, after=behind, newest_first=newest_first)
-        return page(found, limit, render_event)
-
-    @router.get("/{job_id}/checkpoints")
-    def checkpoints(job_id: str, limit: Limit = 10, after: After = None) -> dict[str, Any]:
-        """List a job's checkpoints, newest first (oldest first for jobs made with Nebius's fields)."""
-        job = jobs.get(ids.job_id(job_id))
-        found = jobs.checkpoints(job.id)
-        if written_by_nebius(job):
-            found.reverse()
-        return page(_behind(found, after), limit, lambda checkpoint: render_checkpoint(checkpoint, job))
-
-    @router.get("/{job_id}/checkpoints/{checkpoint_id}")
-    def checkpoint(job_id: str, checkpoint_id: str) -> dict[str, Any]:
-        """Get one checkpoint."""
-        job = jobs.get(ids.job_id(job_id))
-        return render_checkpoint(jobs.checkpoint(job.id, ids.checkpoint_id(checkpoint_id)), job)
-
+    _steering(router, mount)
+    _history(router, mount)
     return router
 
 
-def _source(services: Services, wire_id: str, param: str) -> tuple[DataSource, int]:
-    file = services.files.get(ids.file_id(wire_id, param=param), param=param)
-    if file.report is None:
-        raise InvalidRequestError(
-            f"{param}: file {wire_id!r} has the purpose {file.purpose!r}; it must be 'fine-tune'.",
-            param=param,
-            hint="Upload it again with purpose='fine-tune'.",
-        )
-    if file.report.rows == 0:
-        raise DatasetError(f"{param}: file {wire_id!r} has no rows.", param=param)
-    return DataSource(kind="file", id=file.id, sha256=file.sha256), file.report.rows
+def _steering(router: APIRouter, mount: Mount) -> None:
+    def steer(what: Callable[[Jobs, str], Job], services: Opened, job_id: str) -> dict[str, Any]:
+        return render_job(what(services.jobs, ids.job_id(job_id)), mount)
+
+    @router.post("/{job_id}/cancel", response_model=answers.Job)
+    def cancel(services: Opened, job_id: str) -> dict[str, Any]:
+        """Cancel a job."""
+        return steer(Jobs.cancel, services, job_id)
+
+    @router.post("/{job_id}/pause", response_model=answers.Job)
+    def pause(services: Opened, job_id: str) -> dict[str, Any]:
+        """Pause a job: its state is saved, its device given back."""
+        return steer(Jobs.pause, services, job_id)
+
+    @router.post("/{job_id}/resume", response_model=answers.Job)
+    def resume(services: Opened, job_id: str) -> dict[str, Any]:
+        """Let a paused job go on."""
+        return steer(Jobs.resume, services, job_id)
 
 
-def _metadata_filter(request: Request) -> dict[str, str] | None:
-    """`metadata[k]=v` pairs, or none for `metadata=null`, which asks for jobs without any."""
+def _history(router: APIRouter, mount: Mount) -> None:
+    @router.get("/{job_id}/events", response_model=answers.Page[answers.Event])
+    def events(services: Opened, job_id: str, limit: Limit = 20, after: After = None) -> dict[str, Any]:
+        """List a job's events, newest first; oldest first by Nebius's rules."""
+        job = services.jobs.get(ids.job_id(job_id))
+        flavour = answers_by(job, mount)
+        last = ids.event_id(after) if after else None
+        found = services.jobs.events(job.id, limit=limit + 1, after=last, newest_first=flavour == "openai")
+        return page(found, limit, lambda event: render_event(event, job, flavour))
+
+    @router.get("/{job_id}/checkpoints", response_model=answers.Page[answers.Checkpoint])
+    def checkpoints(services: Opened, job_id: str, limit: Limit = 10, after: After = None) -> dict[str, Any]:
+        """List a job's checkpoints, newest first; oldest first by Nebius's rules."""
+        job = services.jobs.get(ids.job_id(job_id))
+        found = services.jobs.checkpoints(job.id)
+        if answers_by(job, mount) == "nebius":
+            found.reverse()
+        rest = behind(found, ids.checkpoint_id(after) if after else None, lambda checkpoint: checkpoint.id)
+        if rest is None:
+            raise CheckpointNotFoundError(f"The job has no checkpoint {after!r}.", param="after")
+        return page(rest, limit, lambda checkpoint: render_checkpoint(checkpoint, job))
+
+    @router.get("/{job_id}/checkpoints/{checkpoint_id}", response_model=answers.Checkpoint)
+    def checkpoint(services: Opened, job_id: str, checkpoint_id: str) -> dict[str, Any]:
+        """Get one checkpoint."""
+        job = services.jobs.get(ids.job_id(job_id))
+        return render_checkpoint(services.jobs.checkpoint(job.id, ids.checkpoint_id(checkpoint_id)), job)
+
+
+def _metadata_filter(request: Request) -> Mapping[str, str]:
+    """`metadata[k]=v` pairs; `metadata=null` asks for jobs without any."""
     if request.query_params.get("metadata") == "null":
-        return None
+        return WITHOUT_LABELS
     wanted: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         match = _METADATA.fullmatch(name)
         if match:
             wanted[match[1]] = value
     return wanted
-
-
-def _behind(checkpoints: list[Checkpoint], after: str | None) -> list[Checkpoint]:
-    if after is None:
-        return checkpoints
-    known = [checkpoint.id for checkpoint in checkpoints]
-    try:
-        return checkpoints[known.index(ids.checkpoint_id(after)) + 1 :]
-    except ValueError:
-        raise CheckpointNotFoundError(f"The job has no checkpoint {after!r}.", param="after") from None

@@ -21,3 +21,11 @@ def page(items: Sequence[Item], limit: int, render: Callable[[Item], dict[str, A
         "last_id": data[-1]["id"] if data else None,
         "has_more": len(items) > limit,
     }
+
+
+def behind(items: Sequence[Item], after: str | None, id_of: Callable[[Item], str]) -> Sequence[Item] | None:
+    """The items behind the one with an id, all of them without an id, or none where no item has it."""
+    if after is None:
+        return items
+    ids = [id_of(item) for item in items]
+    return items[ids.index(after) + 1 :] if after in ids else None

@@ -1,21 +1,27 @@
-"""From a create request to a spec. Pure: what it must know about the files is handed in."""
+"""From a create request to a spec. Pure: what its names stand for is handed in."""
 
 import math
 from typing import Any, Literal
 
-from tunesmith.dialects.openai.wire import NEBIUS_FIELDS, CreateJob, Hyperparameters
+from tunesmith.dialects.openai.hyperparameters import DpoHyperparameters, Hyperparameters, OpenAIHyperparameters
+from tunesmith.dialects.openai.reading import NebiusRequestError
+from tunesmith.dialects.openai.wire import CreateJob
 from tunesmith.spec.errors import InvalidRequestError, TooFewExamplesError, UnsupportedError
+from tunesmith.spec.frozen import Frozen
 from tunesmith.spec.job import (
     AdapterSpec,
     CadenceSpec,
     DataSource,
     DataSpec,
+    IntegrationSpec,
     JobSpec,
     MethodSpec,
     ModelSpec,
     OptimizationSpec,
+    StartSpec,
     Submission,
 )
+from tunesmith.spec.reading import Reading
 
 # OpenAI's own minimum.
 MIN_EXAMPLES = 10
@@ -24,9 +30,15 @@ MIN_EXAMPLES = 10
 OPENAI_BASE_RATE = 2e-4
 """Learning rate that OpenAI's multiplier is applied to."""
 
+AUTO_BETA = 0.1
+
 _OPENAI_ADAPTER = AdapterSpec(rank=16, alpha=32, dropout=0, targets=("all-linear",))
 _OPENAI_LENGTH = 8192
-_DEFAULT_SEED = 42
+_OPENAI_SEED, _NEBIUS_SEED = 42, 0
+
+# A rate below this hardly changes a weight; it is usual only where an absolute rate was meant.
+_LEAST_USUAL_RATE = 1e-7
+_MOST_SHOWN = 20
 
 # Nebius's documented defaults.
 _NEBIUS = Hyperparameters(
@@ -45,98 +57,181 @@ _NEBIUS = Hyperparameters(
 )
 
 
-def to_spec(request: CreateJob, *, train: DataSource, validation: DataSource | None, rows: int) -> JobSpec:
-    """The canonical description of the asked training.
+class Resolved(Frozen):
+    """What the names in a request stand for."""
 
-    Args:
-        request: as it came over the wire.
-        train: the training file.
-        validation: the validation file, if one was named.
-        rows: number of rows of the training file.
+    model: ModelSpec
+    """The weights below; its number format is the request's to choose."""
+
+    start: StartSpec | None
+    """Trained weights to begin with."""
+
+    train: DataSource
+    validation: DataSource | None
+    rows: int
+    """Number of rows of the training file."""
+
+
+def to_spec(request: CreateJob, names: Resolved) -> JobSpec:
+    """The canonical description of the asked training.
 
     Raises:
         UnsupportedError: a field asks for something that is not available.
-        InvalidRequestError: fields contradict each other, or exceed the range of the dialect they belong to.
+        InvalidRequestError: fields contradict each other, or exceed the range of the vendor they belong to.
         TooFewExamplesError: fewer rows than OpenAI takes.
     """
-    _refuse_unavailable(request)
-    asked = _hyperparameters(request)
-    seed = request.seed if request.seed is not None else _DEFAULT_SEED
-    if is_nebius(request):
-        return _nebius_spec(request, asked, train, validation, seed)
-    if rows < MIN_EXAMPLES:
-        raise TooFewExamplesError(
-            f"training_file has {rows} examples, but must have at least {MIN_EXAMPLES}.", param="data.train"
-        )
-    return _openai_spec(request, asked, train, validation, seed, rows)
+    kind = _kind(request)
+    if kind == "dpo":
+        return _preference_spec(request, names)
+    asked = _supervised(request)
+    if request.flavour == "nebius":
+        return _nebius_spec(request, asked, names)
+    return _openai_spec(request, asked, names, MethodSpec(kind="sft"), Reading())
 
 
-def to_submission(request: CreateJob) -> Submission:
-    """What travels beside the spec."""
+def to_submission(
+    request: CreateJob,
+    *,
+    integrations: tuple[IntegrationSpec, ...] = (),
+    project: str | None = None,
+    idempotency_key: str | None = None,
+) -> Submission:
+    """What travels beside the spec.
+
+    Raises:
+        InvalidRequestError: `extra_body` holds a field of the request itself, or the suffix is empty by OpenAI's rules.
+    """
+    if request.suffix == "" and request.flavour == "openai":
+        raise InvalidRequestError("suffix must have 1 to 64 characters, got ''.", param="suffix", hint="Leave it out.")
     return Submission(
         dialect="openai",
-        request=request.model_dump(mode="json", exclude_unset=True, exclude={"integrations", "extra_body"}),
+        flavour=request.flavour,
+        request=request.model_dump(mode="json", exclude_unset=True, exclude={"extra_body"}),
         suffix=request.suffix,
-        labels=request.metadata or {},
+        labels=request.labels,
+        project=project,
+        idempotency_key=idempotency_key,
+        integrations=integrations,
+        notes=_notes(request),
     )
 
 
-def is_nebius(request: CreateJob) -> bool:
-    """Whether the request uses a field that only Nebius has."""
-    asked = _hyperparameters(request)
-    return bool(asked.model_fields_set & NEBIUS_FIELDS) or request.tags is not None
+def _notes(request: CreateJob) -> tuple[str, ...]:
+    extra = request.extra_body or {}
+    misplaced = next((name for name in extra if name in CreateJob.model_fields), None)
+    if misplaced is not None:
+        raise NebiusRequestError(
+            f"extra_body.{misplaced} has a place of its own in the request.",
+            param=f"extra_body.{misplaced}",
+            hint=f"Send it as {misplaced!r} at the top.",
+        )
+    unknown = [*request.unknown, *(f"extra_body.{name}" for name in extra)]
+    notes = [_unknown_note(unknown)] if unknown else []
+    supervised = _supervised(request)
+    if request.flavour == "nebius" and "learning_rate_multiplier" in supervised.model_fields_set:
+        notes.append("learning_rate_multiplier has no effect beside Nebius's fields, whose learning_rate is absolute.")
+    preference = request.method is not None and request.method.type == "dpo"
+    if preference or request.flavour == "openai":
+        notes += _rate_notes(_preference(request) if preference else supervised)
+    notes += [
+        f"The {each.type} integration is on record without its credentials; its delivery is not part of this version."
+        for each in request.integrations or ()
+    ]
+    return tuple(notes)
 
 
-def _hyperparameters(request: CreateJob) -> Hyperparameters:
+def _rate_notes(asked: OpenAIHyperparameters) -> list[str]:
+    rate = _openai_rate(asked)
+    if rate >= _LEAST_USUAL_RATE:
+        return []
+    return [
+        f"learning_rate_multiplier {asked.learning_rate_multiplier:g} times the base rate of {OPENAI_BASE_RATE:g} is a "
+        f"learning rate of {rate:g}, at which hardly anything is learnt. It is not an absolute rate; 1 is usual."
+    ]
+
+
+def _unknown_note(paths: list[str]) -> str:
+    shown = ", ".join(repr(path[:100]) for path in paths[:_MOST_SHOWN])
+    more = f" and {len(paths) - _MOST_SHOWN} more" if len(paths) > _MOST_SHOWN else ""
+    return f"Keys that are not known here and have no effect: {shown}{more}."
+
+
+def _kind(request: CreateJob) -> Literal["supervised", "dpo"]:
+    """The method, with all that belongs to another one refused."""
+    method = request.method
+    if method is None:
+        return "supervised"
+    own = method.type.replace("-", "_")
+    for part in ("supervised", "dpo", "reinforcement", "spec_draft"):
+        if part != own and getattr(method, part) is not None:
+            raise InvalidRequestError(
+                f"method.{part} does not belong to method.type {method.type!r}.", param=f"method.{part}"
+            )
+    if method.type in ("reinforcement", "spec-draft"):
+        raise UnsupportedError(
+            f"method.type {method.type!r} is well formed, but this version has no such method yet.",
+            param="method.type",
+        )
+    if method.type == "dpo" and request.hyperparameters is not None and request.hyperparameters.model_fields_set:
+        raise InvalidRequestError(
+            "hyperparameters are those of method.type 'supervised'.",
+            param="hyperparameters",
+            hint="Put them into method.dpo.hyperparameters.",
+        )
+    return "dpo" if method.type == "dpo" else "supervised"
+
+
+def _supervised(request: CreateJob) -> Hyperparameters:
     supervised = request.method.supervised if request.method else None
     in_method = supervised.hyperparameters if supervised else None
     on_top = request.hyperparameters
-    if in_method is not None and on_top is not None and in_method != on_top:
+    given = [each for each in (in_method, on_top) if each is not None and each.model_fields_set]
+    if len(given) > 1 and in_method != on_top:
         raise InvalidRequestError(
             "hyperparameters and method.supervised.hyperparameters differ; send only one of them.",
             param="hyperparameters",
         )
-    return in_method or on_top or Hyperparameters()
+    return given[0] if given else Hyperparameters()
 
 
-def _refuse_unavailable(request: CreateJob) -> None:
-    if request.method and request.method.type != "supervised":
-        raise UnsupportedError(
-            f"method.type {request.method.type!r} is not available; available: 'supervised'.", param="method.type"
-        )
-    method = request.method
-    unavailable = {
-        "method.dpo": method and method.dpo,
-        "method.reinforcement": method and method.reinforcement,
-        "method.spec_draft": method and method.spec_draft,
-        "integrations": request.integrations,
-        "from_checkpoint": request.from_checkpoint,
-        "extra_body": request.extra_body,
-    }
-    for name, value in unavailable.items():
-        if value:
-            raise UnsupportedError(f"{name} is not available in this version.", param=name, hint="Leave it out.")
+def _preference(request: CreateJob) -> DpoHyperparameters:
+    part = request.method.dpo if request.method else None
+    return (part.hyperparameters if part else None) or DpoHyperparameters()
+
+
+def _preference_spec(request: CreateJob, names: Resolved) -> JobSpec:
+    asked = _preference(request)
+    beta = AUTO_BETA if asked.beta == "auto" else asked.beta
+    method = MethodSpec(kind="dpo", parameters={"beta": beta})
+    return _openai_spec(request, asked, names, method, Reading(format="preference"))
 
 
 def _openai_spec(
-    request: CreateJob,
-    asked: Hyperparameters,
-    train: DataSource,
-    validation: DataSource | None,
-    seed: int,
-    rows: int,
+    request: CreateJob, asked: OpenAIHyperparameters, names: Resolved, method: MethodSpec, reading: Reading
 ) -> JobSpec:
+    rows = names.rows
+    if rows < MIN_EXAMPLES:
+        raise TooFewExamplesError(
+            f"training_file has {rows} examples, but must have at least {MIN_EXAMPLES}.", param="data.train"
+        )
     batch_size = _auto_batch_size(rows) if asked.batch_size == "auto" else asked.batch_size
     epochs = _auto_epochs(rows) if asked.n_epochs == "auto" else asked.n_epochs
-    multiplier = 1.0 if asked.learning_rate_multiplier == "auto" else asked.learning_rate_multiplier
     return JobSpec(
-        model=_model(request, asked),
-        init_from=None,
-        data=_data(train, validation, length=_OPENAI_LENGTH, over_long="drop", packing=False),
-        method=MethodSpec(kind="sft"),
+        model=_model(names, asked),
+        init_from=names.start,
+        data=DataSpec(
+            train=names.train,
+            validation=names.validation,
+            max_length=_OPENAI_LENGTH,
+            over_long="drop",
+            packing=False,
+            max_samples=None,
+            reading=reading,
+        ),
+        method=method,
         adapter=_OPENAI_ADAPTER,
         optimization=OptimizationSpec(
-            learning_rate=OPENAI_BASE_RATE * multiplier,
+            learning_rate=_openai_rate(asked),
             schedule="linear",
             warmup_ratio=0.03,
             weight_decay=0.0,
@@ -145,23 +240,15 @@ def _openai_spec(
             max_steps=None,
             batch_size=batch_size,
             micro_batch_size=None,
-            seed=seed,
+            seed=_OPENAI_SEED if request.seed is None else request.seed,
         ),
         cadence=_PER_EPOCH,
     )
 
 
-def _nebius_spec(
-    request: CreateJob, asked: Hyperparameters, train: DataSource, validation: DataSource | None, seed: int
-) -> JobSpec:
+def _nebius_spec(request: CreateJob, asked: Hyperparameters, names: Resolved) -> JobSpec:
     given = {name: getattr(asked, name) for name in asked.model_fields_set}
     ours = {name: value for name, value in given.items() if value is not None and value != "auto"}
-    if "learning_rate_multiplier" in ours:
-        raise InvalidRequestError(
-            "hyperparameters.learning_rate_multiplier cannot stand beside Nebius's fields, whose learning_rate is "
-            "absolute.",
-            param="hyperparameters.learning_rate_multiplier",
-        )
     chosen = _NEBIUS.model_copy(update=ours)
     _check_nebius_range("batch_size", chosen.batch_size, 64)
     _check_nebius_range("n_epochs", chosen.n_epochs, 20)
@@ -170,10 +257,15 @@ def _nebius_spec(
         targets=("all-linear",),
     )  # fmt: skip
     return JobSpec(
-        model=_model(request, asked),
-        init_from=None,
-        data=_data(
-            train, validation, length=_set(chosen.context_length), over_long="refuse", packing=_set(chosen.packing)
+        model=_model(names, asked),
+        init_from=names.start,
+        data=DataSpec(
+            train=names.train,
+            validation=names.validation,
+            max_length=_set(chosen.context_length),
+            over_long="refuse",
+            packing=_set(chosen.packing),
+            max_samples=None,
         ),
         method=MethodSpec(kind="sft"),
         adapter=adapter if chosen.lora else None,
@@ -187,7 +279,7 @@ def _nebius_spec(
             max_steps=None,
             batch_size=chosen.batch_size,
             micro_batch_size=None,
-            seed=seed,
+            seed=_NEBIUS_SEED if request.seed is None else request.seed,
         ),
         cadence=_PER_EPOCH,
     )
@@ -196,26 +288,13 @@ def _nebius_spec(
 _PER_EPOCH = CadenceSpec(eval_steps="epoch", save_steps="epoch", keep_checkpoints=None)
 
 
-def _model(request: CreateJob, asked: Hyperparameters) -> ModelSpec:
-    return ModelSpec(base=request.model, dtype=asked.dtype or "bfloat16")
+def _model(names: Resolved, asked: OpenAIHyperparameters) -> ModelSpec:
+    return names.model.model_copy(update={"dtype": asked.dtype or "bfloat16"})
 
 
-def _data(
-    train: DataSource,
-    validation: DataSource | None,
-    *,
-    length: int,
-    over_long: Literal["drop", "refuse"],
-    packing: bool,
-) -> DataSpec:
-    return DataSpec(
-        train=train,
-        validation=validation,
-        max_length=length,
-        over_long=over_long,
-        packing=packing,
-        max_samples=None,
-    )
+def _openai_rate(asked: OpenAIHyperparameters) -> float:
+    multiplier: float = 1.0 if asked.learning_rate_multiplier == "auto" else asked.learning_rate_multiplier
+    return OPENAI_BASE_RATE * multiplier
 
 
 def _auto_batch_size(rows: int) -> int:
@@ -234,9 +313,8 @@ def _auto_epochs(rows: int) -> int:
 
 def _check_nebius_range(name: str, value: int, maximum: int) -> None:
     if value > maximum:
-        raise InvalidRequestError(
-            f"hyperparameters.{name} must be from 1 to {maximum} beside Nebius's fields, got {value}.",
-            param=f"hyperparameters.{name}",
+        raise NebiusRequestError(
+            f"{name} must be from 1 to {maximum} by Nebius's rules, got {value}.", param=f"optimization.{name}"
         )
 
 

@@ -1,110 +1,87 @@
-"""The create request: OpenAI's fields and Nebius's, whose ranges are those of the vendors' own schemas.
+"""The create request: OpenAI's fields and Nebius's.
 
 Sources: OpenAI's OpenAPI document, `CreateFineTuningJobRequest`; Nebius's, `FineTuningRequest`. A request that uses any
 of Nebius's own fields is read by Nebius's rules: absolute learning rate, full tuning unless `lora` is true.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import Field, PrivateAttr, StringConstraints, field_validator, model_validator
 
-
-def _auto_or(check: Callable[[Any], bool], allowed: str) -> BeforeValidator:
-    def validate(value: Any) -> Any:
-        if value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool) and check(value)):
-            return value
-        raise ValueError(f"must be 'auto' or {allowed}")
-
-    return BeforeValidator(validate)
-
-
-def _auto_schema(number: dict[str, Any]) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [{"const": "auto", "type": "string"}, number], "default": "auto"})
-
-
-AutoBatchSize = Annotated[
-    Any,
-    _auto_or(lambda value: isinstance(value, int) and 1 <= value <= 256, "a whole number from 1 to 256"),
-    _auto_schema({"type": "integer", "minimum": 1, "maximum": 256}),
-]
-AutoEpochs = Annotated[
-    Any,
-    _auto_or(lambda value: isinstance(value, int) and 1 <= value <= 50, "a whole number from 1 to 50"),
-    _auto_schema({"type": "integer", "minimum": 1, "maximum": 50}),
-]
-AutoMultiplier = Annotated[
-    Any,
-    _auto_or(lambda value: 1e-9 <= value <= 10_000, "a number above 0 (at least 1e-9), at most 10000"),
-    _auto_schema({"type": "number", "minimum": 1e-9, "maximum": 10_000}),
-]
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class Hyperparameters(_Wire):
-    """Settings of supervised fine-tuning."""
-
-    batch_size: AutoBatchSize = "auto"
-    learning_rate_multiplier: AutoMultiplier = "auto"
-    n_epochs: AutoEpochs = "auto"
-
-    learning_rate: float | None = Field(default=None, gt=0, le=1)
-    """Nebius: peak rate, absolute."""
-
-    warmup_ratio: float | None = Field(default=None, ge=0, le=1)
-    weight_decay: float | None = Field(default=None, ge=0)
-    packing: bool | None = None
-    """Nebius: whether `batch_size` counts packed sequences (true) or rows (false)."""
-
-    max_grad_norm: float | None = Field(default=None, gt=0)
-    context_length: int | None = Field(default=None, ge=8192, le=131072)
-    lora: bool | None = None
-    """Nebius: an adapter instead of full weights."""
-
-    lora_r: int | None = Field(default=None, ge=8, le=128)
-    lora_alpha: int | None = Field(default=None, ge=8)
-    lora_dropout: float | None = Field(default=None, ge=0, lt=1)
-
-    dtype: Literal["bfloat16", "float32"] | None = None
-    """Tunesmith's own: number format of the arithmetic; bfloat16 unless said."""
-
-
-NEBIUS_FIELDS = frozenset(
-    {
-        "learning_rate",
-        "warmup_ratio",
-        "weight_decay",
-        "packing",
-        "max_grad_norm",
-        "context_length",
-        "lora",
-        "lora_r",
-        "lora_alpha",
-        "lora_dropout",
-    }
+from tunesmith.dialects.openai.graders import Grader
+from tunesmith.dialects.openai.hyperparameters import (
+    DpoHyperparameters,
+    DraftHyperparameters,
+    Hyperparameters,
+    ReinforcementHyperparameters,
+    Wire,
 )
+from tunesmith.dialects.openai.integrations import MAX_INTEGRATIONS, Integration
+from tunesmith.dialects.openai.mounts import Flavour
+
+MAX_LABELS = 16
+_MAX_KEY, _MAX_VALUE = 64, 512
 
 
-class SupervisedMethod(_Wire):
+class SupervisedMethod(Wire):
     """The settings of `method.supervised`."""
 
     hyperparameters: Hyperparameters | None = None
 
 
-class Method(_Wire):
-    """How to train."""
+class DpoMethod(Wire):
+    """The settings of `method.dpo`."""
 
-    type: str
+    hyperparameters: DpoHyperparameters | None = None
+
+
+class ReinforcementMethod(Wire):
+    """The settings of `method.reinforcement`."""
+
+    grader: Grader
+    hyperparameters: ReinforcementHyperparameters | None = None
+
+
+class DraftMethod(Wire):
+    """Nebius: the settings of `method.spec_draft`."""
+
+    hyperparameters: DraftHyperparameters | None = None
+
+
+class Method(Wire):
+    """How to train. The part that `type` names holds its settings."""
+
+    type: Literal["supervised", "dpo", "reinforcement", "spec-draft"]
     supervised: SupervisedMethod | None = None
-    dpo: dict[str, Any] | None = None
-    reinforcement: dict[str, Any] | None = None
-    spec_draft: dict[str, Any] | None = None
+    dpo: DpoMethod | None = None
+    reinforcement: ReinforcementMethod | None = None
+    spec_draft: DraftMethod | None = None
 
 
-class CreateJob(_Wire):
+class FromCheckpoint(Wire):
+    """Nebius: trained weights to begin with, from the hub (`hf`) or of an earlier job (`ft`)."""
+
+    type: Literal["hf", "ft"] = "hf"
+    repo: str | None = Field(default=None, max_length=256)
+    revision: str | None = Field(default=None, max_length=256)
+    token: str | None = Field(default=None, exclude=True, repr=False)
+    job_id: str | None = None
+    checkpoint_id: str | None = None
+    checkpoint: str | None = None
+    """Both ids in one, `ftjob-…:ftckpt_…`."""
+
+    @model_validator(mode="after")
+    def _names_one_thing(self) -> Self:
+        on_hub = {"repo", "revision", "token"} & self.model_fields_set
+        of_job = {"job_id", "checkpoint_id", "checkpoint"} & self.model_fields_set
+        if self.type == "hf" and (of_job or not self.repo):
+            raise ValueError("type 'hf' needs repo, and may have revision and token only")
+        if self.type == "ft" and (on_hub or of_job not in ({"job_id", "checkpoint_id"}, {"checkpoint"})):
+            raise ValueError("type 'ft' needs job_id and checkpoint_id, or checkpoint as 'ftjob-…:ftckpt_…' alone")
+        return self
+
+
+class CreateJob(Wire):
     """Body of `POST /v1/fine_tuning/jobs`."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=512)]
@@ -115,21 +92,54 @@ class CreateJob(_Wire):
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
     metadata: dict[str, str] | None = None
-    integrations: list[dict[str, Any]] | None = None
+    integrations: list[Integration] | None = Field(default=None, max_length=MAX_INTEGRATIONS)
     tags: list[str] | str | None = None
     """Nebius: labels; a bare string counts as one."""
 
-    from_checkpoint: dict[str, Any] | None = None
+    from_checkpoint: FromCheckpoint | None = None
     extra_body: dict[str, Any] | None = None
 
-    @model_validator(mode="after")
-    def _metadata_fits(self) -> "CreateJob":
-        pairs = self.metadata or {}
-        if len(pairs) > 16:
-            raise ValueError(f"metadata may have at most 16 pairs, got {len(pairs)}")
-        for key, value in pairs.items():
-            if not 1 <= len(key) <= 64 or len(value) > 512:
-                raise ValueError(
-                    f"metadata keys have 1 to 64 characters and values at most 512; {key[:70]!r} does not fit"
-                )
+    _flavour: Flavour = PrivateAttr(default="openai")
+    _unknown: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def flavour(self) -> Flavour:
+        """The vendor by whose rules the request is read."""
+        return self._flavour
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Paths of keys that nobody knows, which Nebius passes over."""
+        return self._unknown
+
+    def read_by(self, flavour: Flavour, *, unknown: tuple[str, ...] = ()) -> Self:
+        """The same request with the rules that it is read by."""
+        self._flavour, self._unknown = flavour, unknown
         return self
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What lists can be filtered by: the metadata, and every tag with the value `true`."""
+        tags = [self.tags] if isinstance(self.tags, str) else self.tags or []
+        return {**dict.fromkeys(tags, "true"), **(self.metadata or {})}
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata_fits(cls, metadata: dict[str, str] | None) -> dict[str, str] | None:
+        pairs = metadata or {}
+        if len(pairs) > MAX_LABELS:
+            raise ValueError(f"at most {MAX_LABELS} pairs are allowed, these are {len(pairs)}")
+        for key, value in pairs.items():
+            if not 1 <= len(key) <= _MAX_KEY or len(value) > _MAX_VALUE:
+                raise ValueError(
+                    f"keys have 1 to {_MAX_KEY} characters and values at most {_MAX_VALUE}; {key[:70]!r} does not fit"
+                )
+        return metadata
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_fit(cls, tags: list[str] | str | None) -> list[str] | str | None:
+        several = [tags] if isinstance(tags, str) else tags or []
+        if len(several) > MAX_LABELS or not all(1 <= len(tag) <= _MAX_KEY for tag in several):
+            raise ValueError(f"at most {MAX_LABELS} tags of 1 to {_MAX_KEY} characters are allowed")
+        return tags

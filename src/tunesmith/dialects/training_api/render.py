@@ -1,13 +1,15 @@
 """From our values to the origin's `TrainingStatus`. Clocks are seconds since the epoch, with fractions."""
 
-import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from tunesmith.dialects import Services
+from tunesmith.dialects._render import render_id
 from tunesmith.spec.lifecycle import State
 from tunesmith.store.jobs import Job
 
 _STATUS = {
+    State.VALIDATING: "queued",
     State.QUEUED: "queued",
     State.STARTING: "running",
     State.RUNNING: "running",
@@ -21,14 +23,19 @@ _STATUS = {
 }
 
 
-def render_id(id: str) -> str:
-    """A job's id as a UUID with dashes."""
-    return str(uuid.UUID(id))
-
-
 def render_job(job: Job, services: Services) -> dict[str, Any]:
     """A `TrainingStatus`."""
     model = services.produced_models.find(job.model_id) if job.model_id else None
+    return _status(job, model.path if model else None)
+
+
+def render_jobs(jobs: Sequence[Job], services: Services) -> list[dict[str, Any]]:
+    """A `TrainingStatus` of each."""
+    folders = {model.id: model.path for model in services.produced_models.listed()}
+    return [_status(job, folders.get(job.model_id) if job.model_id else None) for job in jobs]
+
+
+def _status(job: Job, folder: str | None) -> dict[str, Any]:
     return {
         "job_id": render_id(job.id),
         "status": _STATUS[job.state],
@@ -37,7 +44,7 @@ def render_job(job: Job, services: Services) -> dict[str, Any]:
         "end_time": job.finished_at,
         "tracking_url": None,
         "error": job.error.sentence() if job.error else None,
-        "output_path": model.path if model else None,
+        "output_path": folder,
     }
 
 

@@ -1,26 +1,46 @@
 """`/`, `/train` and `/queue`."""
 
-import uuid
 from typing import Any, Literal
 
 from fastapi import APIRouter
 
 import tunesmith
-from tunesmith.dialects import Services
-from tunesmith.dialects._wire import StrictRoute
-from tunesmith.dialects.training_api.render import render_id, render_job
+from tunesmith.assets.datasets import reference
+from tunesmith.dialects import Opened, Services
+from tunesmith.dialects._render import render_id
+from tunesmith.dialects._wire import StrictRoute, renamed, to_job_id
+from tunesmith.dialects.training_api.render import render_job, render_jobs
 from tunesmith.dialects.training_api.translate import to_spec, to_submission
-from tunesmith.dialects.training_api.wire import TrainingRequest
-from tunesmith.spec.errors import InvalidRequestError, JobNotFoundError
-from tunesmith.spec.job import AdapterSource, DataSource
+from tunesmith.dialects.training_api.wire import (
+    Cancelled,
+    Information,
+    InvalidRequest,
+    QueueState,
+    Refusal,
+    TrainingAnswer,
+    TrainingRequest,
+    TrainingStatus,
+)
+from tunesmith.spec.errors import DatasetNotFoundError, InvalidRequestError, TunesmithError, UnsupportedError
+from tunesmith.spec.job import DataSource, StartSpec
+from tunesmith.store.datasets import Dataset
+from tunesmith.store.jobs import Job
+
+# The origin has no pages.
+_LISTED_JOBS = 1000
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    422: {"model": InvalidRequest, "description": "The request cannot be accepted."},
+    "4XX": {"model": Refusal, "description": "Not possible: `detail` says why."},
+    "5XX": {"model": Refusal, "description": "The server cannot do this now."},
+}
 
 
-def routes(services: Services) -> APIRouter:
+def routes() -> APIRouter:
     """All endpoints."""
-    router = APIRouter(tags=["training"], route_class=StrictRoute)
-    jobs = services.jobs
+    router = APIRouter(tags=["training"], route_class=StrictRoute, responses=_ERRORS)
 
-    @router.get("/")
+    @router.get("/", response_model=Information)
     def information() -> dict[str, Any]:
         """What this is, and where things are."""
         return {
@@ -29,50 +49,49 @@ def routes(services: Services) -> APIRouter:
             "description": "Fine-tuning jobs: submit, queue, watch and cancel",
             "endpoints": {
                 "POST /train": "Submit a training job (?strategy=queue or reject)",
-                "GET /train": "All training jobs",
+                "GET /train": "The newest training jobs",
                 "GET /train/{job_id}": "One training job",
                 "DELETE /train/{job_id}": "Cancel a training job",
                 "GET /queue": "State of the queue",
             },
         }
 
-    @router.post("/train")
-    def submit(body: TrainingRequest, strategy: Literal["queue", "reject"] = "queue") -> dict[str, Any]:
+    @router.post("/train", response_model=TrainingAnswer)
+    def submit(
+        services: Opened, body: TrainingRequest, strategy: Literal["queue", "reject"] = "queue"
+    ) -> dict[str, Any]:
         """Submit a training job; with `strategy=reject` it is refused while another one waits or runs."""
-        dataset = services.datasets.get(body.dataset_version, param="dataset_version")
-        adapter = _adapter(services, body)
-        train = DataSource(kind="dataset", id=dataset.name, sha256=dataset.sha256)
-        spec = to_spec(body, train=train, adapter=adapter)
-        job = jobs.submit(spec, to_submission(body, when_busy=strategy, adapter=adapter))
-        ahead = [other for other in (*jobs.active(), *jobs.queued()) if other.number < job.number]
-        if not ahead:
+        job = _submit(services, body, strategy)
+        ahead = services.jobs.position(job)
+        if ahead == 0:
             return {"job_id": render_id(job.id), "status": "started", "message": "Training job started"}
-        waiting = [other for other in ahead if other.state == "queued"]
-        message = f"Training job queued at position {len(waiting) + 1}"
+        position = len([other for other in services.jobs.queued() if other.number <= job.number])
+        message = f"Training job queued at position {max(position, 1)}"
         return {"job_id": render_id(job.id), "status": "queued", "message": message}
 
-    @router.get("/train")
-    def list_jobs() -> list[dict[str, Any]]:
-        """All training jobs, oldest first."""
-        return [render_job(job, services) for job in jobs.oldest_first()]
+    @router.get("/train", response_model=list[TrainingStatus])
+    def list_jobs(services: Opened) -> list[dict[str, Any]]:
+        """The newest training jobs, oldest of them first."""
+        newest = services.jobs.newest_first(limit=_LISTED_JOBS)
+        return render_jobs(newest[::-1], services)
 
-    @router.get("/train/{job_id}")
-    def retrieve(job_id: str) -> dict[str, Any]:
+    @router.get("/train/{job_id}", response_model=TrainingStatus)
+    def retrieve(services: Opened, job_id: str) -> dict[str, Any]:
         """One training job."""
-        return render_job(jobs.get(_id(job_id)), services)
+        return render_job(services.jobs.get(to_job_id(job_id, param="job_id")), services)
 
-    @router.delete("/train/{job_id}")
-    def cancel(job_id: str) -> dict[str, Any]:
+    @router.delete("/train/{job_id}", response_model=Cancelled)
+    def cancel(services: Opened, job_id: str) -> dict[str, Any]:
         """Cancel a training job, waiting or running."""
-        job = jobs.cancel(_id(job_id))
+        job = services.jobs.cancel(to_job_id(job_id, param="job_id"))
         return {"status": "cancelled", "message": f"Training job {render_id(job.id)} cancelled"}
 
-    @router.get("/queue")
-    def queue() -> dict[str, Any]:
+    @router.get("/queue", response_model=QueueState)
+    def queue(services: Opened) -> dict[str, Any]:
         """State of the queue."""
-        waiting = jobs.queued()
+        waiting = services.jobs.queued()
         return {
-            "is_training_running": bool(jobs.active()),
+            "is_training_running": bool(services.jobs.active()),
             "queue_length": len(waiting),
             "queued_jobs": [render_id(job.id) for job in waiting],
         }
@@ -80,20 +99,49 @@ def routes(services: Services) -> APIRouter:
     return router
 
 
-def _id(wire: str) -> str:
+def _submit(services: Services, body: TrainingRequest, strategy: str) -> Job:
+    dataset = _dataset(services, body.dataset_version)
+    adapter = _adapter(services, body)
+    train = DataSource(kind="dataset", id=reference(dataset), sha256=dataset.sha256)
+    spec = to_spec(body, train=train, adapter=adapter)
     try:
-        return uuid.UUID(wire).hex
-    except ValueError:
-        raise JobNotFoundError(f"Training job {wire} not found.", param="job_id") from None
+        return services.jobs.submit(spec, to_submission(body, when_busy=strategy, adapter=adapter))
+    except TunesmithError as error:
+        # Two fields may name the adapter; only here is known which one did.
+        named = "lora_name" if body.lora_hf_repo is None else "lora_hf_repo"
+        raise renamed(error, {"init_from": named}) from error
 
 
-def _adapter(services: Services, body: TrainingRequest) -> AdapterSource | None:
-    """The registered adapter to continue from. A name or version that is not registered means a fresh start."""
+def _dataset(services: Services, version: str) -> Dataset:
+    """The dataset of a plain name, or of the origin's later form `template:source:version`.
+
+    Raises:
+        UnsupportedError: the source is not this server.
+        InvalidRequestError: no dataset is registered under the name.
+    """
+    template, _, rest = version.partition(":")
+    source, _, name = rest.partition(":")
+    if template and source and name:
+        if source != "local":
+            raise UnsupportedError(
+                f"Data set source {source!r} is not available; available: 'local'.", param="dataset_version"
+            )
+        version = name
+    try:
+        return services.datasets.get(version, param="dataset_version")
+    except DatasetNotFoundError as error:
+        raise InvalidRequestError(error.message, param=error.param, hint=error.hint) from error
+
+
+def _adapter(services: Services, body: TrainingRequest) -> StartSpec | None:
+    """The adapter to continue from. A name or version that is not registered means a fresh start."""
+    if body.lora_hf_repo is not None:
+        return StartSpec(kind="hub", id=body.lora_hf_repo)
     if body.lora_name is None:
         return None
     found = services.produced_models.version(body.lora_name, _version(body.lora_version))
     fits = found is not None and found.kind == "adapter" and found.base == body.model_name
-    return AdapterSource(model=found.id) if found and fits else None
+    return StartSpec(kind="model", id=found.id) if found and fits else None
 
 
 def _version(text: str | None) -> int | None:

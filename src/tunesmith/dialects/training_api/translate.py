@@ -3,7 +3,6 @@
 from tunesmith.dialects.training_api.wire import TrainingRequest
 from tunesmith.spec.errors import UnsupportedError
 from tunesmith.spec.job import (
-    AdapterSource,
     AdapterSpec,
     CadenceSpec,
     DataSource,
@@ -12,6 +11,7 @@ from tunesmith.spec.job import (
     MethodSpec,
     ModelSpec,
     OptimizationSpec,
+    StartSpec,
     Submission,
 )
 
@@ -20,28 +20,27 @@ _ADAPTER = AdapterSpec(rank=64, alpha=128, dropout=0, targets=("all-linear",))
 _SEED = 42
 
 
-def to_spec(request: TrainingRequest, *, train: DataSource, adapter: AdapterSource | None) -> JobSpec:
+# What LLaMA-Factory gives preference methods where its configuration says nothing.
+_PARAMETERS = {"dpo": {"beta": 0.1}, "kto": {"beta": 0.1}}
+
+
+def to_spec(request: TrainingRequest, *, train: DataSource, adapter: StartSpec | None) -> JobSpec:
     """The canonical description of the asked training.
 
     Args:
         request: as it came over the wire.
         train: the dataset that `dataset_version` names.
-        adapter: the registered adapter that `lora_name` and `lora_version` name, if there is one.
+        adapter: the one that `lora_hf_repo` names, or `lora_name` and `lora_version`, if there is one.
 
     Raises:
         UnsupportedError: a field asks for something that is not available.
     """
-    if request.training_type != "sft":
+    if request.adapter_path is not None:
         raise UnsupportedError(
-            f"training_type {request.training_type!r} is not available; available: 'sft'.", param="training_type"
+            "adapter_path names a folder of the server, which a request may not.",
+            param="adapter_path",
+            hint="Name an adapter of this server with lora_name and lora_version, or of the hub with lora_hf_repo.",
         )
-    for field in ("lora_hf_repo", "adapter_path"):
-        if getattr(request, field) is not None:
-            raise UnsupportedError(
-                f"{field} is not available in this version.",
-                param=field,
-                hint="Continue from an adapter of this server with lora_name and lora_version.",
-            )
     return JobSpec(
         model=ModelSpec(base=request.model_name, dtype="bfloat16"),
         init_from=adapter,
@@ -53,7 +52,7 @@ def to_spec(request: TrainingRequest, *, train: DataSource, adapter: AdapterSour
             packing=False,
             max_samples=request.max_samples,
         ),
-        method=MethodSpec(kind="sft"),
+        method=MethodSpec(kind=request.training_type, parameters=_PARAMETERS.get(request.training_type, {})),
         adapter=_ADAPTER,
         optimization=OptimizationSpec(
             learning_rate=request.learning_rate,
@@ -71,7 +70,7 @@ def to_spec(request: TrainingRequest, *, train: DataSource, adapter: AdapterSour
     )
 
 
-def to_submission(request: TrainingRequest, *, when_busy: str, adapter: AdapterSource | None) -> Submission:
+def to_submission(request: TrainingRequest, *, when_busy: str, adapter: StartSpec | None) -> Submission:
     """What travels beside the spec, with a note for each field that has no effect."""
     notes = [
         f"tracking_backend {request.tracking_backend!r} has no effect in this version; metrics stay with the job.",
@@ -79,14 +78,16 @@ def to_submission(request: TrainingRequest, *, when_busy: str, adapter: AdapterS
     ]
     if request.webhook_url is not None:
         notes.append("webhook_url has no effect in this version; ask GET /train/{job_id} for the state.")
-    if request.lora_name is not None:
+    if request.lora_hf_repo is not None:
+        notes.append(f"Training continues from the adapter {request.lora_hf_repo!r} of the hub.")
+    elif request.lora_name is not None:
         named = f"{request.lora_name!r}" + (f" version {request.lora_version!r}" if request.lora_version else "")
         if adapter is None:
             notes.append(
                 f"No adapter of this base model is registered as {named}; training starts from the base model."
             )
         else:
-            notes.append(f"Training continues from the adapter registered as {named}, {adapter.model}.")
+            notes.append(f"Training continues from the adapter registered as {named}, {adapter.id}.")
     return Submission(
         dialect="training_api",
         request=request.model_dump(mode="json", exclude={"webhook_url"}),

@@ -1,0 +1,90 @@
+"""`tunesmith jobs metrics`, `artifacts` and `download`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from tunesmith.cli.client import Client, job_id
+from tunesmith.cli.commands import DEFAULT_URL, AsJson, Url, command, group
+from tunesmith.cli.download import download_to
+from tunesmith.cli.jobs import Id
+from tunesmith.cli.output import data, data_json, size, table
+
+app = group("Results.")
+
+
+@command(app, "metrics", "tunesmith jobs metrics 3f0c9a5e8d7b4c21a6f4e0d9b8c7a615 --limit 100")
+def metrics(
+    id: Id,
+    limit: Annotated[int, typer.Option(min=2, max=100_000, help="Most points of a curve, evenly chosen.")] = 20,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Print the losses of training and validation by step."""
+    with Client(url) as client:
+        found = client.read(f"/jobs/{job_id(id)}/metrics", {"limit": limit})
+    if as_json:
+        data_json(found)
+        return
+    points = [*(("training", point) for point in found["training"])]
+    points += [("validation", point) for point in found["validation"]]
+    table(
+        ("STEP", "CURVE", "LOSS", "ACCURACY", "RATE", "TOKENS/S"),
+        [
+            (
+                str(point["step"]),
+                curve,
+                f"{point['loss']:.4f}",
+                _number(point["token_accuracy"], ".3f"),
+                _number(point.get("learning_rate"), ".3g"),
+                _number(point.get("tokens_per_second"), ",.0f"),
+            )
+            for curve, point in sorted(points, key=lambda each: int(each[1]["step"]))
+        ],
+        empty="No loss was reported yet.",
+    )
+
+
+@command(app, "artifacts", "tunesmith jobs artifacts 3f0c9a5e8d7b4c21a6f4e0d9b8c7a615")
+def artifacts(id: Id, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List the files that a job left: model, checkpoints, table of metrics and logs."""
+    with Client(url) as client:
+        found = client.listed(f"/jobs/{job_id(id)}/artifacts")
+    if as_json:
+        data_json(found)
+        return
+    table(
+        ("NAME", "SIZE", "SHA-256"),
+        [(each["name"], size(each["bytes"]), each["sha256"] or "-") for each in found],
+        empty="The job has left no files yet.",
+    )
+
+
+@command(
+    app,
+    "download",
+    "tunesmith jobs download 3f0c9a5e8d7b4c21a6f4e0d9b8c7a615",
+    "tunesmith jobs download ID --artifact model/adapter_model.safetensors --to adapter.safetensors",
+)
+def download(
+    id: Id,
+    artifact: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of the job's artifacts. [model, metrics and logs as ZIP]")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write. [its own name, here]")] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Download what a job left, and print the file's path. A file that exists is left alone."""
+    known = job_id(id)
+    path = f"/jobs/{known}/artifacts/{quote(artifact)}" if artifact else f"/jobs/{known}/archive"
+    target = to or Path(Path(artifact).name if artifact else f"{known}.zip")
+    with Client(url) as client:
+        count = download_to(client, path, target)
+    data_json({"path": str(target), "bytes": count}) if as_json else data(str(target))
+
+
+def _number(value: Any, form: str) -> str:
+    return "-" if value is None else format(value, form)

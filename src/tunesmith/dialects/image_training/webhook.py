@@ -1,0 +1,73 @@
+"""What a receiver of status updates will be told. Pure.
+
+Nothing is sent in this version, and no route calls this: it settles the body for the delivery to come, held by tests.
+
+The fields are those of the receiver's published schema; members of `error_category` are our choice.
+"""
+
+from typing import Any
+
+from tunesmith.dialects import Services
+from tunesmith.dialects._render import clock
+from tunesmith.dialects.image_training.render import render_job, render_status
+from tunesmith.spec.errors import (
+    ERRORS,
+    AdapterError,
+    AddressRefusedError,
+    DatasetError,
+    DownloadError,
+    ErrorInfo,
+    InvalidRequestError,
+    ModelLoadError,
+    ModelNotFoundError,
+    NonFiniteError,
+    OutOfMemoryError,
+    SourceCredentialsError,
+    SourceNotFoundError,
+    TunesmithError,
+    UnsupportedError,
+)
+from tunesmith.spec.lifecycle import State
+from tunesmith.store.events import Event
+from tunesmith.store.jobs import Job
+
+_CATEGORIES: dict[str, tuple[type[TunesmithError], ...]] = {
+    "request": (InvalidRequestError, UnsupportedError),
+    "data": (DatasetError, SourceNotFoundError, SourceCredentialsError, AddressRefusedError, DownloadError),
+    "model": (ModelNotFoundError, ModelLoadError, AdapterError),
+    "training": (OutOfMemoryError, NonFiniteError),
+}
+
+
+def render_webhook(job: Job, event: Event, services: Services) -> dict[str, Any]:
+    """The body that tells of an event of a job, with the status that the event brought about."""
+    task = render_job(job, services)
+    status = render_status(State(event.data["state"])) if event.kind == "state" else task["status"]
+    return {
+        "event_type": "training_status_update",
+        "task_id": task["id"],
+        "task_type": "training",
+        "status": status,
+        "entity_id": task["entity_id"],
+        "origin_instance": task["origin_instance"],
+        "origin_zone": task["origin_zone"],
+        "origin_version": task["origin_version"],
+        "timestamp": clock(event.at),
+        "started_at": task["started_at"],
+        "completed_at": task["completed_at"],
+        "progress": task["progress"],
+        "error_message": task["error_message"],
+        "error_category": _category(job.error) if job.error else None,
+        "metadata": {
+            "message": event.message,
+            "current_step": task["current_step"],
+            "total_steps": task["total_steps"],
+            "training_folder": task["training_folder"],
+        },
+        "additional_properties": {},
+    }
+
+
+def _category(error: ErrorInfo) -> str:
+    kind = ERRORS[error.code]
+    return next((name for name, kinds in _CATEGORIES.items() if issubclass(kind, kinds)), "server")

@@ -1,0 +1,31 @@
+"""What a request asks for that has no effect, or another one than at the origin. Pure."""
+
+from tunesmith.dialects.shakti.columns import caps
+from tunesmith.dialects.shakti.wire import TrainingConfig
+
+_CONFIG = "training_config_json"
+
+
+def notes_on(config: TrainingConfig) -> list[str]:
+    """A sentence for each requested thing that has no effect, or another one than at the origin."""
+    trainer, bounds = config.trainer, caps(config)
+    told = {
+        "quantization.bnb_4bit_compute_dtype 'float16' is carried out as bfloat16.": (
+            config.quantization is not None and config.quantization.bnb_4bit_compute_dtype == "float16"
+        ),
+        "trainer.epochs has no effect: trainer.train_steps takes its place.": (
+            trainer.train_steps is not None and "epochs" in trainer.model_fields_set
+        ),
+        "trainer.eval_batch_size has no effect: how rows are evaluated changes no figure.": (
+            trainer.eval_batch_size is not None
+        ),
+        "trainer.early_stop has no effect: all steps are trained.": trainer.early_stop not in (None, -1),
+        "trainer.checkpoints_per_epoch has no effect: a checkpoint is saved at the end of each epoch.": (
+            trainer.checkpoints_per_epoch not in (None, 1)
+        ),
+        "preprocessing.max_sequence_length of a feature has no effect: only one for every feature bounds a row.": (
+            None in bounds and any(bounds)
+        ),
+        "backend has no effect: the job runs on this server.": config.backend is not None,
+    }
+    return [f"{_CONFIG}.{sentence}" for sentence, applies in told.items() if applies]

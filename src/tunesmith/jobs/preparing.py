@@ -1,0 +1,158 @@
+"""Takes accepted jobs from `validating` to the queue: fetches what they need, checks it, and tells how it goes."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+from tunesmith.assets.content import ContentUse
+from tunesmith.jobs.admission import Admission
+from tunesmith.jobs.fetching import Part, shown
+from tunesmith.jobs.tidying import tidy
+from tunesmith.jobs.transitions import move
+from tunesmith.spec.errors import DiskFullError, ErrorInfo, InternalError, TunesmithError
+from tunesmith.spec.job import DataSource, JobSpec
+from tunesmith.spec.lifecycle import State, Trigger
+from tunesmith.storage import BlobWriter
+from tunesmith.store import events, jobs
+from tunesmith.store.database import Database
+from tunesmith.store.jobs import Job
+
+_log = logging.getLogger(__name__)
+
+_AT_ONCE = 4
+_AT_ONCE_OF_ONE_ORGANISATION = 2
+_RETRY_SECONDS = 10.0
+_TELL_SECONDS = 5.0
+_LOOK_SECONDS = 0.5
+
+
+class _Ended(Exception):  # noqa: N818 - no error: the job was cancelled, or the server ends
+    pass
+
+
+@dataclass(frozen=True)
+class _Running:
+    org: str
+    thread: threading.Thread
+
+
+class Preparer:
+    """One thread for each job that is being prepared. The next server begins anew with a job that this one left."""
+
+    def __init__(self, database: Database, admission: Admission, use: ContentUse) -> None:
+        self._database = database
+        self._admission = admission
+        self._use = use
+        self._running: dict[str, _Running] = {}
+        self._stopping = threading.Event()
+
+    def tick(self) -> None:
+        """Begin with jobs that wait to be prepared."""
+        self._running = {id: each for id, each in self._running.items() if each.thread.is_alive()}
+        if len(self._running) >= _AT_ONCE:
+            return
+        with self._database.read() as connection:
+            waiting = jobs.in_state(connection, State.VALIDATING)
+        for job in waiting:
+            of_organisation = [each for each in self._running.values() if each.org == job.org]
+            if len(self._running) >= _AT_ONCE:
+                return
+            if job.id not in self._running and len(of_organisation) < _AT_ONCE_OF_ONE_ORGANISATION:
+                thread = threading.Thread(target=self._prepare, args=(job,), name=f"prepare {job.id}", daemon=True)
+                self._running[job.id] = _Running(job.org, thread)
+                thread.start()
+
+    def stop(self) -> None:
+        """End all preparation; the jobs stay where they are."""
+        self._stopping.set()
+        for each in self._running.values():
+            each.thread.join()
+
+    def _prepare(self, job: Job) -> None:
+        try:
+            self._complete(job)
+        except _Ended:
+            return
+        except DiskFullError as error:
+            _log.error("job %s could not be prepared; trying again in %s s: %s", job.id, _RETRY_SECONDS, error.message)
+            self._stopping.wait(_RETRY_SECONDS)
+
+    def _complete(self, job: Job) -> None:
+        """Take the job to the queue or to its failure.
+
+        Raises:
+            DiskFullError: the volume has no room for what is to be written down.
+        """
+        watch = _Watch(self._database, job, self._stopping)
+        try:
+            self._admission.complete(job.org, job.spec, watch, lambda part, content: self._keep(job, part, content))
+        except (_Ended, DiskFullError):
+            raise
+        except TunesmithError as error:
+            self._move(job, Trigger.FAIL, error.info)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must end the job, not the thread alone
+            _log.exception("job %s could not be prepared", job.id)
+            self._move(job, Trigger.FAIL, InternalError(f"{type(error).__name__} while the data was prepared.").info)
+        else:
+            self._move(job, Trigger.VALIDATED)
+
+    def _keep(self, job: Job, part: Part, content: BlobWriter) -> JobSpec:
+        """Make a fetched content visible in the transaction that writes its digest into the job, so that it always
+        belongs to somebody."""
+        with self._database.write() as connection:
+            current = jobs.get(connection, job.id)
+            if current is None or current.state is not State.VALIDATING:
+                raise _Ended
+            data = current.spec.data
+            source: DataSource = getattr(data, part)
+            fetched = source.model_copy(update={"id": shown(source), "sha256": content.commit().sha256})
+            spec = current.spec.model_copy(update={"data": data.model_copy(update={part: fetched})})
+            jobs.change(connection, job.id, spec=spec.model_dump(mode="json"))
+        return spec
+
+    def _move(self, job: Job, trigger: Trigger, error: ErrorInfo | None = None) -> None:
+        with self._database.write() as connection:
+            current = jobs.get(connection, job.id)
+            if current is None or current.state is not State.VALIDATING:
+                return
+            moved = move(connection, current, trigger, at=time.time())
+            if error is not None:
+                moved = jobs.change(connection, job.id, error=error.model_dump())
+            tidy(connection, moved, self._use)
+
+
+class _Watch:
+    """Told of every piece that arrives: reports progress now and then, and ends the fetching of a cancelled job."""
+
+    def __init__(self, database: Database, job: Job, stopping: threading.Event) -> None:
+        self._database = database
+        self._job = job
+        self._stopping = stopping
+        self._looked_at = self._told_at = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if self._stopping.is_set():
+            raise _Ended
+        if now - self._looked_at > _LOOK_SECONDS:
+            self._looked_at = now
+            with self._database.read() as connection:
+                current = jobs.get(connection, self._job.id)
+            if current is None or current.state is not State.VALIDATING:
+                raise _Ended
+        if done == total or now - self._told_at > _TELL_SECONDS:
+            self._told_at = now
+            self._tell(what, done, total)
+
+    def _tell(self, what: str, done: int, total: int | None) -> None:
+        whole = f" of {total:,}" if total is not None else ""
+        with self._database.write() as connection:
+            events.add(
+                connection,
+                self._job.id,
+                at=time.time(),
+                kind="fetch",
+                message=f"Fetched {done:,}{whole} bytes of {what}.",
+                data={"what": what, "bytes": done, "total_bytes": total},
+            )

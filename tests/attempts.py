@@ -107,6 +107,35 @@ def write_rows(path: Path, rows: Iterable[Any]) -> Path:
     return path
 
 
+def preferences(count: int) -> list[Any]:
+    """Pairs of answers of different lengths."""
+    return [
+        {
+            "prompt": row["messages"][:1],
+            "chosen": row["messages"][1:],
+            "rejected": [{"role": "assistant", "content": f"I do not know {number}." + " Sorry." * (number % 5)}],
+        }
+        for number, row in enumerate(chat(count))
+    ]
+
+
+def judged(count: int) -> list[Any]:
+    """Answers, of which every third is bad."""
+    return [
+        {"prompt": row["prompt"], "completion": row["chosen" if number % 3 else "rejected"], "label": number % 3 > 0}
+        for number, row in enumerate(preferences(count))
+    ]
+
+
+def labelled(count: int) -> list[Any]:
+    """Texts of three classes."""
+    words = ("refund", "delivery", "password")
+    return [
+        {"text": f"Please help with my {words[number % 3]}." * (1 + number % 4), "label": number % 3}
+        for number in range(count)
+    ]
+
+
 def chat(count: int) -> list[Any]:
     """Chat rows of different lengths."""
     return [

@@ -1,7 +1,8 @@
 """What a run directory holds: how the server and one attempt's worker talk.
 
-Down goes `spec.json`. Up come `events.jsonl` (appended, never rewritten), `log` (standard output and error),
-`checkpoints/` and `artifact/`. `exit.json` is written by the parent process that forked the worker, if one did.
+Down goes `spec.json`. Up come `events.jsonl` (appended, never rewritten), `receipt.json` (what is trained, token by
+token), `log` (standard output and error), `checkpoints/` and `artifact/`. `exit.json` is written by the parent process
+that forked the worker, if one did.
 """
 
 import fcntl
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tunesmith.spec.events import WORKER_EVENT, WorkerEvent
 from tunesmith.spec.job import AttemptSpec
+from tunesmith.spec.receipt import Receipt
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class RunDirectory:
     def events(self) -> Path:
         """What the worker reports, one JSON object a line."""
         return self.path / "events.jsonl"
+
+    @property
+    def receipt(self) -> Path:
+        """The mask receipt, written whole once the rows are prepared."""
+        return self.path / "receipt.json"
 
     @property
     def log(self) -> Path:
@@ -59,6 +66,17 @@ class RunDirectory:
     def read_spec(self) -> AttemptSpec:
         """The worker's orders."""
         return AttemptSpec.model_validate_json(self.spec.read_bytes())
+
+    def write_receipt(self, receipt: Receipt) -> None:
+        """Say what is trained."""
+        write_whole(self.receipt, receipt.model_dump_json().encode())
+
+    def read_receipt(self) -> Receipt | None:
+        """What is trained; none before the rows are prepared."""
+        try:
+            return Receipt.model_validate_json(self.receipt.read_bytes())
+        except FileNotFoundError:
+            return None
 
     def read_events(self, offset: int, limit: int | None = None) -> tuple[list[WorkerEvent], int]:
         """At most `limit` whole lines from byte `offset` on, and the offset behind them.

@@ -84,7 +84,7 @@ def _train(
     reporter.started(device_name(device))
     disable_progress_bar()
     flag.step = _step_to_resume(attempt)
-    task = method.build(attempt, Workplace(device=device, reporter=reporter, poll=flag.poll))
+    task = method.build(attempt, Workplace(device=device, run=run, reporter=reporter, poll=flag.poll))
     flag.poll()
     loop = Loop(task, attempt.spec, run, reporter, flag)
     _resume(loop, attempt, reporter)

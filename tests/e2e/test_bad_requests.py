@@ -115,7 +115,8 @@ def test_only_over_long_rows_are_refused_before_a_device_is_taken(server):
         ({"hyperparameters": {"learning_rat": 1}}, "hyperparameters.learning_rat"),
         ({"hyperparameters": []}, "hyperparameters"),
         ({"temperature": 1}, "temperature"),
-        ({"method": {"type": "dpo"}}, "method.type"),
+        ({"method": {"type": "dpo"}}, "training_file"),
+        ({"method": {"type": "magic"}}, "method.type"),
     ],
     ids=str,
 )

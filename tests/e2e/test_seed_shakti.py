@@ -185,7 +185,7 @@ def test_json_lines_are_taken_too_whatever_the_file_is_called(served, run):
         ("{language}", "{", 400, "training_config_json.prompt.template"),
         ('"llm"', '"ecd"', 400, "encoders"),
         ('"llm"', '"clip"', 400, "pictures with texts"),
-        ('"finetune"', '"kto"', 400, "training_config_json.trainer.type"),
+        ('"finetune"', '"grpo"', 400, "training_config_json.trainer.type"),
         ('"lora_r": 16', '"lora_r": 16, "use_dora": true', 400, "training_config_json.adapter.use_dora"),
         (OVIS, "nobody/has-this", 404, "training_config_json.base_model"),
         ('"adapter": {\n    "lora_r": 16\n  },', "", 400, "training_config_json.quantization"),

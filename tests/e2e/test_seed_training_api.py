@@ -164,7 +164,7 @@ def test_a_queued_and_a_running_job_can_be_cancelled_and_an_ended_one_not(served
         ("/train", {"model_name": "nobody"}, 404, None),
         ("/train", {"learning_rate": "fast"}, 422, ["body", "learning_rate"]),
         ("/train", {"num_epoch": 1}, 422, ["body", "num_epoch"]),
-        ("/train", {"training_type": "dpo"}, 422, ["body", "training_type"]),
+        ("/train", {"training_type": "ppo"}, 422, ["body", "training_type"]),
         ("/train?strategy=perhaps", {}, 422, ["query", "strategy"]),
     ],
     ids=["dataset", "model", "rate", "typo", "type", "strategy"],

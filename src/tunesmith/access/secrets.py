@@ -236,7 +236,10 @@ def _get(connection: Connection, org: str, id: str, *, param: str | None = None)
     secret = secrets.get(connection, org, id)
     if secret is None:
         raise SecretNotFoundError(
-            f"No secret has the id {id!r}.", param=param, hint="List the secrets to see their ids, or create one."
+            # What was sent is not repeated: it may be a credential in the wrong place.
+            "No secret has this id or name.",
+            param=param,
+            hint="List the secrets to see their ids, or create one.",
         )
     return secret
 

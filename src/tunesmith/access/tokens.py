@@ -28,6 +28,7 @@ LEEWAY_SECONDS = 30
 """Clocks of issuer and server may differ by so much."""
 
 _REQUIRED = ("exp", "aud", "iss")
+_END_OF_TIME = 2**40  # some 30,000 years: a number of milliseconds is beyond it
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,10 @@ class Tokens:
 
 
 def _claims(payload: dict[str, Any]) -> Claims:
+    for name in ("exp", "nbf", "iat"):
+        at = payload.get(name, 0)
+        if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at < _END_OF_TIME:
+            raise UnauthenticatedError(f"The token's claim `{name}` is no number of seconds since the epoch.")
     org = payload.get("org", payload.get("org_id"))
     if not isinstance(org, str) or not is_plain_id(org):
         raise UnauthenticatedError(

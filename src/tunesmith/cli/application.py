@@ -21,6 +21,7 @@ from tunesmith.cli import (
     training,
 )
 from tunesmith.cli.commands import group
+from tunesmith.cli.data import app as training_data
 from tunesmith.cli.output import data
 
 _HELP = """\b
@@ -40,6 +41,7 @@ def create_application() -> typer.Typer:
     app.add_typer(jobs.app, name="jobs")
     for part in (submission, steering, results):
         jobs.app.add_typer(part.app)
+    app.add_typer(training_data, name="data")
     app.add_typer(datasets.app, name="datasets")
     app.add_typer(files.app, name="files")
     app.add_typer(models.app, name="models")

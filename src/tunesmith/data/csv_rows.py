@@ -29,7 +29,7 @@ def read_csv(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
             name or another's, a field exceeds 16 Mi characters, quotation marks do not match.
     """
     records = _records(file)
-    _, names = next(records)
+    _, names = next(records, (1, []))  # of blank lines alone, none
     header = _checked([name.strip() for name in names])
     for line, fields in records:
         if len(fields) != len(header):

@@ -39,10 +39,11 @@ class Recorder:
     @apply.register
     def _(self, event: reported.Prepared) -> None:
         jobs.change(self._connection, self._attempt.job_id, total_steps=event.total_steps)
+        share = "" if event.trained_share is None else f" ({event.trained_share:.1%})"
         self._tell(
             event,
-            f"Data prepared: {event.rows:,} rows, {event.tokens:,} tokens an epoch of which {event.trained_tokens:,} "
-            f"carry loss, {event.total_steps:,} steps.",
+            f"Data prepared: {event.rows:,} rows, {event.tokens:,} tokens an epoch of which {event.trained_tokens:,}"
+            f"{share} carry loss, {event.total_steps:,} steps.",
         )
         if event.validation_rows or event.test_rows:
             self._tell(
@@ -174,7 +175,7 @@ class Recorder:
         for kind, keys in names.items():
             latest = events.latest(self._connection, self._attempt.job_id, kind)
             if latest and latest.data["step"] == step:
-                metrics |= {name: latest.data[key] for key, name in keys.items()}
+                metrics |= {name: latest.data[key] for key, name in keys.items() if latest.data[key] is not None}
         return metrics
 
     def _tell(self, event: reported.WorkerEvent, message: str, level: Level = "info", kind: str | None = None) -> None:

@@ -24,6 +24,7 @@ from tunesmith.spec.errors import (
 )
 from tunesmith.spec.job import JobSpec, Submission
 from tunesmith.spec.lifecycle import ACTIVE, STOPPING, TERMINAL, State, Trigger
+from tunesmith.spec.receipt import Receipt
 from tunesmith.store import attempts, checkpoints, events, jobs
 from tunesmith.store.checkpoints import Checkpoint
 from tunesmith.store.database import Database
@@ -294,6 +295,24 @@ class Jobs:
             job = self._get(connection, id)
         runs = [run_directory(self._runs, id, number + 1) for number in range(job.attempts)]
         return [run.log for run in runs if run.log.exists()]
+
+    def receipt(self, id: str) -> Receipt:
+        """What a job trains, as its newest attempt that prepared the rows tells.
+
+        Raises:
+            JobNotFoundError: no such job.
+            JobStateError: none has.
+        """
+        with self._database.read() as connection:
+            job = self._get(connection, id)
+        for number in range(job.attempts, 0, -1):
+            receipt = run_directory(self._runs, id, number).read_receipt()
+            if receipt is not None:
+                return receipt
+        raise JobStateError(
+            f"The job is {job.state} and has no receipt: its rows were not prepared.",
+            hint="A receipt is there soon after the job has started. `tunesmith data inspect` makes one without a job.",
+        )
 
     def _steer(self, id: str, trigger: Trigger) -> Job:
         now = time.time()

@@ -1,7 +1,7 @@
 """Supervised fine-tuning of text: the assistant's turns, a completion, or a whole text."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tunesmith.spec.job import AttemptSpec, Frozen
 
@@ -15,7 +15,11 @@ TASKS = ("causal_lm",)
 
 
 class Parameters(Frozen):
-    """None: everything that matters here is part of every job."""
+    """What is learnt of a row."""
+
+    train_on: Literal["assistant", "last", "all"] = "assistant"
+    """Which part carries loss: the assistant's turns and completions; the last of these turns alone; or everything but
+    turns that the row keeps out."""
 
 
 def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
@@ -26,10 +30,11 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
         TunesmithError: there is no such row, or the model, its chat template, the adapter or the file cannot be used.
     """
     from tunesmith.training.limits import require_text_generation
+    from tunesmith.training.supervised_rows import SupervisedShape
     from tunesmith.training.text_rows import require_row
 
     require_text_generation(attempt)
-    require_row(attempt, poll)
+    require_row(attempt, SupervisedShape(attempt.spec.method.kind, _parameters(attempt).train_on), poll)
 
 
 def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
@@ -38,25 +43,21 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     Raises:
         TunesmithError: the data, the model or the adapter cannot be used.
     """
-    from tunesmith.training.export import ModelCard
     from tunesmith.training.model import load_tokenizer
+    from tunesmith.training.model_task import open_model
+    from tunesmith.training.supervised_rows import SupervisedShape
     from tunesmith.training.text_rows import read_rows
-    from tunesmith.training.text_task import TextTask, open_model, token_budget
+    from tunesmith.training.text_task import TextTask
 
-    spec = attempt.spec
     tokenizer = load_tokenizer(attempt.inputs.model)
-    rows = read_rows(attempt, tokenizer, workplace)
+    shape = SupervisedShape(attempt.spec.method.kind, _parameters(attempt).train_on)
+    rows = read_rows(attempt, tokenizer, shape, workplace)
     workplace.poll()
-    model, language_model, base_logits = open_model(attempt, workplace, rows.train[0])
-    return TextTask(
-        model=model,
-        language_model=language_model,
-        tokenizer=tokenizer,
-        rows=rows.train,
-        sequences=rows.sequences,
-        validation=rows.validation,
-        micro_batch_size=spec.optimization.micro_batch_size,
-        token_budget=token_budget(language_model.core, workplace.device, rows.max_length),
-        card=ModelCard(base=attempt.inputs.model, job_id=attempt.job_id, spec=spec),
-        base_logits=base_logits,
-    )
+    opened = open_model(attempt, workplace, tokenizer, rows.train[0], rows.max_length)
+    return TextTask(opened, rows=rows.train, sequences=rows.sequences, validation=rows.validation)
+
+
+def _parameters(attempt: AttemptSpec) -> Parameters:
+    """Those of this method. A method that is made from it may have others beside them."""
+    given = attempt.spec.method.parameters
+    return Parameters.model_validate({name: given[name] for name in Parameters.model_fields if name in given})

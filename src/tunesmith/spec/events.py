@@ -64,6 +64,9 @@ class Prepared(_Event):
     lengths: tuple[tuple[int, int], ...] = ()
     """Rows by length: a power of two, and the rows of at most so many tokens and more than half as many."""
 
+    receipt: str | None = None
+    """File with the mask receipt, relative to the attempt's run directory."""
+
 
 class Checked(_Event):
     """Answer of a `check`: at least one row can be trained."""
@@ -90,10 +93,11 @@ class Metrics(_Event):
     """Passes over the data completed after this step."""
 
     loss: float
-    """Mean negative log-likelihood in nats over the trained tokens of these steps, each token counting alike."""
+    """Mean over what the method trains in these steps, each counting alike: for `sft` the negative log-likelihood in
+    nats of a trained token, else the loss of a pair, an answer or a text."""
 
-    token_accuracy: float
-    """Share of the trained tokens of these steps that were the model's first choice."""
+    token_accuracy: float | None
+    """Share of the trained tokens of these steps that were the model's first choice; none if no tokens are learnt."""
 
     learning_rate: float
     """Of the last of these steps."""
@@ -111,6 +115,8 @@ class Metrics(_Event):
     """Peak so far: allocated device memory on a GPU, resident memory on a CPU."""
 
     eta_seconds: float | None
+    extra: dict[str, float] = Field(default={})
+    """Means of what else the method measures, by TRL's names, such as `rewards/margins`."""
 
 
 class Evaluated(_Event):
@@ -119,7 +125,8 @@ class Evaluated(_Event):
     kind: Literal["evaluated"] = "evaluated"
     step: int
     loss: float
-    token_accuracy: float
+    token_accuracy: float | None
+    extra: dict[str, float] = Field(default={})
 
 
 class CheckpointSaved(_Event):

@@ -40,15 +40,18 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 """Values of an adapter's config that plain LoRA has."""
 
 
-def new_adapter(model: Any, adapter: AdapterSpec, seed: int) -> PeftModel:
+def new_adapter(model: Any, adapter: AdapterSpec, seed: int, head: str | None = None) -> PeftModel:
     """Put an untrained adapter into a model: without effect at first, initialised under `seed`, in float32.
+
+    `head` names the head of a sequence classifier, which is then trained whole and belongs to the adapter.
 
     Raises:
         AdapterError: the model has no layers of these names.
     """
     targets = "all-linear" if adapter.targets == ("all-linear",) else list(adapter.targets)
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if head is None else "SEQ_CLS",
+        modules_to_save=None if head is None else [head],
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
@@ -170,7 +173,7 @@ def load_adapter(adapted: PeftModel, folder: Path) -> None:
     result = set_peft_model_state_dict(adapted, load_file(folder / WEIGHTS))
     if result.unexpected_keys:
         raise RuntimeError(f"unknown weight {result.unexpected_keys[0]!r}")
-    absent = [name for name in result.missing_keys if ".lora_" in name]
+    absent = [name for name in result.missing_keys if ".lora_" in name or ".modules_to_save." in name]
     if absent:
         raise RuntimeError(f"missing weight {absent[0]!r}")
 

@@ -32,6 +32,9 @@ class TextBatch:
     targets: Tensor
     """[N] the trained tokens."""
 
+    trained_counts: tuple[int, ...]
+    """Trained tokens of each row; they lie behind each other in `predictors` and `targets`."""
+
     tokens: int
     trained: int
 
@@ -60,11 +63,10 @@ def _cost(rows: Sequence[TokenRow], padded: bool) -> int:
 
 def concatenate(rows: Sequence[TokenRow], device: torch.device) -> TextBatch:
     """One row [1, T] of all rows behind each other."""
-    lengths = tuple(len(row.ids) for row in rows)
     ids = np.concatenate([row.ids for row in rows]).astype(np.int64)
-    positions = np.concatenate([np.arange(length) for length in lengths])
+    positions = np.concatenate([np.arange(len(row.ids)) for row in rows])
     trained = np.flatnonzero(np.concatenate([row.trained for row in rows]))
-    return _on_device(ids[None], positions[None], None, lengths, trained, device)
+    return _on_device(ids[None], positions[None], None, rows, trained, device)
 
 
 def pad(rows: Sequence[TokenRow], device: torch.device) -> TextBatch:
@@ -77,14 +79,14 @@ def pad(rows: Sequence[TokenRow], device: torch.device) -> TextBatch:
         padding[index, : lengths[index]] = 1
         trained[index, : lengths[index]] = row.trained
     positions = np.broadcast_to(np.arange(ids.shape[1]), ids.shape).copy()
-    return _on_device(ids, positions, padding, lengths, np.flatnonzero(trained), device)
+    return _on_device(ids, positions, padding, rows, np.flatnonzero(trained), device)
 
 
 def _on_device(
     ids: np.ndarray,
     positions: np.ndarray,
     padding: np.ndarray | None,
-    lengths: tuple[int, ...],
+    rows: Sequence[TokenRow],
     trained: np.ndarray,
     device: torch.device,
 ) -> TextBatch:
@@ -95,10 +97,11 @@ def _on_device(
     return TextBatch(
         ids=move(ids),
         positions=move(positions),
-        lengths=lengths,
+        lengths=tuple(len(row.ids) for row in rows),
         padding=None if padding is None else move(padding),
         predictors=move(trained - 1),
         targets=move(ids.reshape(-1)[trained]),
-        tokens=sum(lengths),
+        trained_counts=tuple(row.trained_count for row in rows),
+        tokens=sum(len(row.ids) for row in rows),
         trained=len(trained),
     )

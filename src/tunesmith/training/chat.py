@@ -1,13 +1,16 @@
 """Conversations as text, with the spans that are trained, for any chat template."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.data.formats import Conversation, Message
 from tunesmith.spec.errors import ChatTemplateError
+from tunesmith.spec.receipt import Finding
 from tunesmith.training.chat_template import ChatTemplate
-from tunesmith.training.turn_spans import ConversationView, check_spans
+from tunesmith.training.turn_checks import check_spans, findings
+from tunesmith.training.turn_spans import ConversationView
 
 
 @dataclass(frozen=True)
@@ -18,22 +21,21 @@ class Rendered:
     spans: tuple[tuple[int, int], ...]
     """Half-open character ranges that carry loss, ascending and apart from each other."""
 
-    reasoning_left_out: bool
-    """Whether the template dropped reasoning that a trained turn contains."""
-
-    open_ended: bool
-    """Whether a trained turn ends with nothing but white space behind its words."""
+    findings: frozenset[Finding]
+    """What the template does that its user may not expect."""
 
 
 class ChatRenderer:
     """Renders conversations with one tokenizer's chat template.
 
+    `stops` are the tokens that make the model's answer end.
+
     Raises:
         ChatTemplateError: on construction, if the tokenizer has no template.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._template = ChatTemplate(tokenizer)
+    def __init__(self, tokenizer: Any, stops: Collection[int]) -> None:
+        self._template = ChatTemplate(tokenizer, stops)
         source = self._template.source
         self._knows_developer = "developer" in source
         self._knows_function = "'function'" in source or '"function"' in source
@@ -42,20 +44,15 @@ class ChatRenderer:
         """The conversation's text and its trained spans.
 
         Raises:
-            ChatTemplateError: the template fails, or it cannot be seen which characters the assistant wrote.
+            ChatTemplateError: the template fails, it cannot be seen which characters the assistant wrote, or nothing
+                behind them makes the model stop.
         """
         trained = [index for index, message in enumerate(conversation.messages) if message.trained]
         view = self._view(conversation)
         spans = view.spans(trained)
         check_spans(view, trained, spans)
-        return Rendered(
-            view.text,
-            tuple(spans),
-            reasoning_left_out=any(
-                view.lacks_reasoning(index, span) for index, span in zip(trained, spans, strict=True)
-            ),
-            open_ended=any(view.is_open_ended(index, span) for index, span in zip(trained, spans, strict=True)),
-        )
+        found = frozenset(findings(view, trained, spans)) if trained else frozenset()
+        return Rendered(view.text, tuple(spans), found)
 
     def _view(self, conversation: Conversation) -> ConversationView:
         """Calls' arguments are given as objects, which most templates write as JSON, else as the text they came as."""

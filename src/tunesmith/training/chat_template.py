@@ -1,6 +1,6 @@
 """One tokenizer's chat template, and the marks by which it ends a turn."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tunesmith.data.formats import Conversation
@@ -14,7 +14,7 @@ class ChatTemplate:
         ChatTemplateError: on construction, if the tokenizer has no template.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, stops: Collection[int]) -> None:
         source = tokenizer.chat_template
         if isinstance(source, dict):
             source = source.get("default")
@@ -27,7 +27,12 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         specials = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         specials.update(tokenizer.all_special_tokens)
-        self._specials = tuple(sorted(specials, key=len, reverse=True))
+        self._specials = tuple(specials)
+        self.stops: tuple[str, ...] = tuple(filter(None, tokenizer.convert_ids_to_tokens(sorted(stops))))
+        """What the model can write to end its answer."""
+
+        self.closing: str = tokenizer.eos_token or ""
+        """What some templates write behind a conversation that asks for no answer."""
 
     def apply(self, turns: Sequence[dict[str, Any]], conversation: Conversation, *, prompt: bool) -> str:
         """Render turns; `prompt` adds the beginning of an assistant's answer.
@@ -44,20 +49,28 @@ class ChatTemplate:
             )
         except Exception as error:
             raise ChatTemplateError(
-                f"Line {conversation.line}: the model's chat template refuses it: {error}"
+                f"Line {conversation.line}: the model's chat template refuses it: {error}",
+                hint="Put the system's text into the first turn of the user."
+                if "system" in str(error).lower() and turns[0]["role"] == "system"
+                else "Change the row so that the template takes it.",
             ) from error
         return rendered
 
-    def end_of_turn(self, text: str, start: int, content_end: int, end: int) -> int:
-        """Where training ends in a turn that spans `start` to `end`: behind its end-of-turn mark.
-
-        White space behind the mark is the template's, not the model's. Where white space is all that ends a turn, it
-        is the mark.
-        """
-        stripped = len(text[start:end].rstrip()) + start
-        return stripped if text.endswith(self._specials, start, stripped) or stripped > content_end else end
-
-    def first_special(self, text: str, start: int, end: int) -> int | None:
-        """Position behind the first special token in a range, if there is one."""
-        found = [at + len(token) for token in self._specials if (at := text.find(token, start, end)) >= 0]
+    def behind_first_stop(self, text: str, start: int, end: int) -> int | None:
+        """Position behind the first mark in a range that ends the model's answer, if there is one."""
+        found = [at + len(stop) for stop in self.stops if (at := text.find(stop, start, end)) >= 0]
         return min(found, default=None)
+
+    def stop_at(self, text: str, position: int) -> str | None:
+        """The mark at a position that ends the model's answer, if there is one."""
+        return next((stop for stop in self.stops if text.startswith(stop, position)), None)
+
+    def first_mark(self, text: str, start: int, end: int) -> int:
+        """Where the first special token of a range begins, else its start."""
+        return min((at for each in self._specials if (at := text.find(each, start, end)) >= 0), default=start)
+
+    def without_marks(self, text: str) -> str:
+        """A text without its special tokens and the marks that end the model's answer."""
+        for mark in (*self._specials, *self.stops):
+            text = text.replace(mark, "")
+        return text

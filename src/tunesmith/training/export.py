@@ -10,7 +10,6 @@ import torch
 from peft import PeftModel
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from tunesmith.spec.errors import ArtifactError
 from tunesmith.spec.job import JobSpec, QuantizationSpec
@@ -27,12 +26,15 @@ class ModelCard:
     base: Path
     job_id: str
     spec: JobSpec
+    labels: int | None = None
+    """Scores of a sequence classifier; none for a model that writes."""
 
 
 def save_model(model: Any, folder: Path, dtype: torch.dtype | None) -> None:
     """Write all weights as transformers does, converted to `dtype` if one is given."""
     state = None if dtype is None else {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
-    _make_valid(model.generation_config)
+    if model.can_generate():
+        _make_valid(model.generation_config)
     model.save_pretrained(folder, state_dict=state)
     if dtype is not None:
         path = folder / "config.json"
@@ -42,9 +44,7 @@ def save_model(model: Any, folder: Path, dtype: torch.dtype | None) -> None:
 
 def load_model_weights(model: Any, folder: Path) -> None:
     """Take all weights from a folder that `save_model` wrote, exactly."""
-    loaded = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
+    loaded = type(model).from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
     model.load_state_dict(loaded.state_dict())
 
 
@@ -61,7 +61,7 @@ def write_card(card: ModelCard, kind: Literal["adapter", "model"], folder: Path)
             kind=kind,
             base_name=card.spec.model.base,
             job_id=card.job_id,
-            load=(_LOAD_ADAPTER if kind == "adapter" else _LOAD_MODEL).format(base=card.base),
+            load=_loading(card, kind),
             quantized=_quantized(card.spec.model.quantization),
             recipe=card.spec.model_dump_json(indent=2),
             versions=versions,
@@ -85,14 +85,14 @@ def require_finite(folder: Path) -> None:
 def verify_adapter(adapted: PeftModel, language_model: LanguageModel, probe: TextBatch, folder: Path) -> float:
     """Attach the written adapter to the base by PEFT. Returns the largest change of a logit."""
     adapted.eval()
-    trained = language_model.logits(probe).float()
+    trained = language_model.answers(probe).float()
     with adapted.disable_adapter():
-        base = language_model.logits(probe).float()
+        base = language_model.answers(probe).float()
     name = "artifact"
     try:
         adapted.load_adapter(folder, adapter_name=name, torch_device=str(language_model.device), local_files_only=True)
         adapted.set_adapter(name)
-        loaded = language_model.logits(probe).float()
+        loaded = language_model.answers(probe).float()
     except Exception as error:
         raise ArtifactError(f"The written adapter does not load: {error}") from error
     finally:
@@ -104,12 +104,12 @@ def verify_adapter(adapted: PeftModel, language_model: LanguageModel, probe: Tex
 @torch.no_grad()
 def verify_model(language_model: LanguageModel, probe: TextBatch, folder: Path, base: Tensor) -> float:
     """Load the written model by transformers. Returns the largest change of a logit."""
-    language_model.core.eval()
-    trained = language_model.logits(probe).float()
-    device = language_model.device
+    core = language_model.core.eval()
+    trained = language_model.answers(probe).float()
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
-        loaded = model.to(device).eval()(input_ids=probe.ids, use_cache=False).logits.flatten(0, 1).float()
+        model = type(core).from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
+        logits = model.to(language_model.device).eval()(input_ids=probe.ids, use_cache=False).logits
+        loaded = logits.flatten(0, -2).float()
     except Exception as error:
         raise ArtifactError(f"The written model does not load: {error}") from error
     return _compare(base, trained, loaded, language_model.dtype)
@@ -137,6 +137,12 @@ def _compare(base: Tensor, trained: Tensor, loaded: Tensor, dtype: torch.dtype) 
             hint="Raise the learning rate or the number of steps.",
         )
     return change
+
+
+def _loading(card: ModelCard, kind: Literal["adapter", "model"]) -> str:
+    name = "AutoModelForCausalLM" if card.labels is None else "AutoModelForSequenceClassification"
+    labels = "" if card.labels is None else f", num_labels={card.labels}"
+    return (_LOAD_ADAPTER if kind == "adapter" else _LOAD_MODEL).format(base=card.base, name=name, labels=labels)
 
 
 def _quantized(quantization: QuantizationSpec | None) -> str:
@@ -181,14 +187,14 @@ Made by Tunesmith, job `{job_id}`.
 
 _LOAD_ADAPTER = """\
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {name}, AutoTokenizer
 
-base = AutoModelForCausalLM.from_pretrained("{base}")
+base = {name}.from_pretrained("{base}"{labels})
 model = PeftModel.from_pretrained(base, ".")
 tokenizer = AutoTokenizer.from_pretrained(".")"""
 
 _LOAD_MODEL = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {name}, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")
+model = {name}.from_pretrained(".", dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained(".")"""

@@ -15,7 +15,13 @@ from torch import Tensor
 from tunesmith.spec.errors import ModelLoadError, UnsupportedError
 from tunesmith.training import attention
 from tunesmith.training.batching import TextBatch, concatenate, pad
-from tunesmith.training.losses import Sums, loss_from_hidden, loss_from_logits
+from tunesmith.training.losses import (
+    Sums,
+    log_probs_from_hidden,
+    log_probs_from_logits,
+    loss_from_hidden,
+    loss_from_logits,
+)
 from tunesmith.training.quantization import without_outliers
 from tunesmith.training.text import TokenRow
 
@@ -76,11 +82,34 @@ class LanguageModel:
             return loss_from_hidden(hidden, self.core.get_output_embeddings(), batch.targets, self.dtype)
         return loss_from_logits(self.logits(batch)[batch.predictors], batch.targets)
 
+    def batches(self, rows: Sequence[TokenRow]) -> list[TextBatch]:
+        """Rows in as few batches as the model can run, in order."""
+        return [self.batch([row]) for row in rows] if self.layout == "single" else [self.batch(rows)]
+
+    def row_log_probs(self, batches: Sequence[TextBatch]) -> Tensor:
+        """For each row of all batches the log-probability [R] in nats of its trained tokens together."""
+        sums = [part.sum() for batch in batches for part in self._log_probs(batch).split(list(batch.trained_counts))]
+        return torch.stack(sums)
+
     def logits(self, batch: TextBatch) -> Tensor:
         """Logits of every position, [B x T, V]."""
         with self._arithmetic(), self._within(batch):
-            logits: Tensor = self.core(**self._inputs(batch)).logits
+            return self._outputs(batch)
+
+    def answers(self, batch: TextBatch) -> Tensor:
+        """What the model's users get as `logits`, [..., V] with all but the last dimension in one."""
+        return self.logits(batch)
+
+    def _outputs(self, batch: TextBatch) -> Tensor:
+        logits: Tensor = self.core(**self._inputs(batch)).logits
         return logits.flatten(0, 1)
+
+    def _log_probs(self, batch: TextBatch) -> Tensor:
+        """Log-probability [N] in nats of each trained token."""
+        if self._head_only:
+            hidden = self._hidden(batch)[batch.predictors]
+            return log_probs_from_hidden(hidden, self.core.get_output_embeddings(), batch.targets, self.dtype)
+        return log_probs_from_logits(self.logits(batch)[batch.predictors], batch.targets)
 
     def _hidden(self, batch: TextBatch) -> Tensor:
         with self._arithmetic(), self._within(batch):
@@ -145,7 +174,7 @@ class LanguageModel:
             return "its attention is limited to chunks"
         batch = concatenate([first, second], self.device)
         with self._arithmetic(), attention.attending_within(batch.lengths, self.device) as segments:
-            together = self.core(**self._inputs(batch)).logits.flatten(0, 1)
+            together = self._outputs(batch)
         if _expects_window(config) and not segments.windows_seen:
             return "its sliding window is not handed to the attention function"
         if self._apart(together, torch.cat(alone)):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,9 +16,9 @@ from tunesmith.training.optim import build_optimizer, count_steps, learning_rate
 from tunesmith.training.order import DataOrder
 from tunesmith.training.reporting import Reporter
 from tunesmith.training.state import Progress, load_state, save_state, seed_all
-from tunesmith.training.step_reports import Outcome, StepReports, recorded_event
+from tunesmith.training.step_reports import Outcome, StepReports, means_of, recorded_event, totals_of
 from tunesmith.training.stopping import StopFlag, StopRequested
-from tunesmith.training.task import Task
+from tunesmith.training.task import TOKEN_ACCURACY, Task
 
 _MIN_SAVE_INTERVAL = 30.0
 """Seconds between checkpoints that only serve to survive a crash."""
@@ -101,12 +102,11 @@ class Loop:
         batches = self._task.micro_batches(sequences)
         trained = sum(batch.trained for batch in batches)
         self._task.model.train()
-        losses, hits = [], []
+        passes = []
         for batch in batches:
-            sums = self._task.forward(batch)
-            (sums.loss / trained).backward()
-            losses.append(sums.loss.detach())
-            hits.append(sums.correct)
+            measured = self._task.forward(batch)
+            (measured.loss / trained).backward()
+            passes.append(replace(measured, loss=measured.loss.detach()))
         norm = self._clip()
         rate = learning_rate(self._spec.optimization, index, self._total)
         for group in self._optimizer.param_groups:
@@ -115,12 +115,14 @@ class Loop:
         self._optimizer.zero_grad()
         tokens = sum(batch.tokens for batch in batches)
         self.progress = self.progress.model_copy(update={"step": index + 1, "tokens": self.progress.tokens + tokens})
-        figures = torch.stack([torch.stack(losses).sum().float(), torch.stack(hits).sum().float(), norm.float()])
+        totals, counts = totals_of(passes)
+        numbers = torch.cat([norm.float().reshape(1), totals])
         self._reports.add(
             Outcome(
                 step=index + 1,
                 sequences=sequences,
-                figures=figures.to("cpu", non_blocking=True),
+                numbers=numbers.to("cpu", non_blocking=True),
+                counts=counts,
                 ready=recorded_event(self._task.device),
                 trained=trained,
                 tokens=tokens,
@@ -163,22 +165,25 @@ class Loop:
 
     def _evaluate(self) -> None:
         self._task.model.eval()
-        losses, hits, trained = [], [], 0
+        passes, trained = [], 0
         with torch.no_grad():
             for batch in self._task.validation_batches():
                 self._flag.poll()
-                sums = self._task.forward(batch)
-                losses.append(sums.loss)
-                hits.append(sums.correct)
+                passes.append(self._task.forward(batch))
                 trained += batch.trained
         self.progress = self.progress.model_copy(update={"evaluated_step": self.progress.step})
-        if trained:
-            self._reporter.write(
-                events.Evaluated,
-                step=self.progress.step,
-                loss=torch.stack(losses).sum().item() / trained,
-                token_accuracy=torch.stack(hits).sum().item() / trained,
-            )
+        if not trained:
+            return
+        numbers, counts = totals_of(passes)
+        loss, *totals = numbers.tolist()
+        means = means_of(dict(zip(counts, zip(totals, counts.values(), strict=True), strict=True)))
+        self._reporter.write(
+            events.Evaluated,
+            step=self.progress.step,
+            loss=loss / trained,
+            token_accuracy=means.pop(TOKEN_ACCURACY, None),
+            extra=means,
+        )
 
     def _save(self, *, offered: bool) -> None:
         self._reports.flush()

@@ -1,16 +1,21 @@
 """Loading a base model: from safetensors only, without remote code, complete or not at all."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from tunesmith.spec.errors import ModelLoadError, OutOfMemoryError
 from tunesmith.spec.job import QuantizationSpec
 from tunesmith.training.quantization import keep_weights_as_loaded, loading_arguments
+from tunesmith.training.score_model import HEAD, require_head
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -49,6 +54,17 @@ def context_length(config: Any) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
+def require_classifiable(folder: Path) -> None:
+    """Refuse an architecture that cannot score texts.
+
+    Raises:
+        ModelLoadError: transformers has no sequence classifier of its type.
+    """
+    kind = load_config(folder).model_type
+    if kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        raise ModelLoadError(f"The architecture {kind!r} has no sequence classifier, so it cannot score texts.")
+
+
 def load_model(
     folder: Path, dtype: torch.dtype, device: torch.device, quantization: QuantizationSpec | None = None
 ) -> Any:
@@ -58,11 +74,46 @@ def load_model(
         ModelLoadError: weights are missing, broken, incomplete or not in safetensors.
         OutOfMemoryError: the device cannot hold them.
     """
+    return _load(folder, AutoModelForCausalLM, (), dtype, device, quantization)
+
+
+def load_classifier(
+    folder: Path,
+    labels: int,
+    seed: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantization: QuantizationSpec | None = None,
+) -> Any:
+    """The model with a head of so many scores in float32. Unless it has one already, the head is drawn under `seed`.
+
+    Raises:
+        ModelLoadError: as for `load_model`, or the head is of an unknown kind.
+        OutOfMemoryError: the device cannot hold the weights.
+    """
+    torch.manual_seed(seed)
+    new = {"num_labels": labels, "ignore_mismatched_sizes": True}
+    allowed = (f"{HEAD}.weight", f"{HEAD}.bias")
+    model = _load(folder, AutoModelForSequenceClassification, allowed, dtype, device, quantization, **new)
+    require_head(model)
+    return model
+
+
+def _load(
+    folder: Path,
+    library_class: Any,
+    may_lack: Sequence[str],
+    dtype: torch.dtype,
+    device: torch.device,
+    quantization: QuantizationSpec | None,
+    **arguments: Any,
+) -> Any:
     _require_safetensors(folder)
     try:
         if quantization is None:
-            return _from_pretrained(folder, dtype).to(device).eval()
-        model = _from_pretrained(folder, dtype, **loading_arguments(quantization, dtype, device))
+            return _from_pretrained(folder, library_class, may_lack, dtype, **arguments).to(device).eval()
+        arguments |= loading_arguments(quantization, dtype, device)
+        model = _from_pretrained(folder, library_class, may_lack, dtype, **arguments)
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"The base model does not fit into the device's memory: {_first_line(error)}",
@@ -72,9 +123,11 @@ def load_model(
     return model.eval()
 
 
-def _from_pretrained(folder: Path, dtype: torch.dtype, **arguments: Any) -> Any:
+def _from_pretrained(
+    folder: Path, library_class: Any, may_lack: Sequence[str], dtype: torch.dtype, **arguments: Any
+) -> Any:
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = library_class.from_pretrained(
             folder,
             dtype=dtype,
             trust_remote_code=False,
@@ -87,7 +140,8 @@ def _from_pretrained(folder: Path, dtype: torch.dtype, **arguments: Any) -> Any:
         raise
     except Exception as error:
         raise ModelLoadError(f"The base model's weights cannot be loaded: {_first_line(error)}") from error
-    missing = sorted(report["missing_keys"]) + [str(key) for key in report["mismatched_keys"]]
+    missing = [*sorted(report["missing_keys"]), *(name for name, *_ in report["mismatched_keys"])]
+    missing = [name for name in missing if name not in may_lack]
     if missing:
         raise ModelLoadError(
             f"The base model's weights are incomplete: {len(missing)} missing, the first is {missing[0]!r}."

@@ -3,7 +3,7 @@
 import torch
 
 from tunesmith.spec.job import OptimizationSpec
-from tunesmith.training.optim import steps_per_epoch
+from tunesmith.training.optim import count_steps, steps_per_epoch
 
 
 class DataOrder:
@@ -36,3 +36,9 @@ class DataOrder:
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch ends with this many steps done."""
         return step % self._steps == 0
+
+
+def planned_batches(optimization: OptimizationSpec, sequences: int) -> list[list[int]]:
+    """The sequences of each step of a whole job."""
+    order = DataOrder(optimization, sequences)
+    return [order.batch(step) for step in range(count_steps(optimization, sequences))]

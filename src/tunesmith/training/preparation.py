@@ -1,15 +1,17 @@
 """The rows of a job, tokenised and held to the length limit. What is left out is counted, never silent."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Generic, Literal
 
 from tunesmith.data.examples import Example
 from tunesmith.spec.errors import NothingToTrainError, RowTooLongError
+from tunesmith.spec.receipt import FOUND
 from tunesmith.training.row_source import RowSource
-from tunesmith.training.text import Encoder, TokenRow
+from tunesmith.training.shapes import R, RowShape
+from tunesmith.training.text import Encoder
 
 _LINES_SHOWN = 20
 _BATCH = 256
@@ -29,19 +31,22 @@ class Tally:
             self.lines.append(line)
 
 
-class Preparation:
+class Preparation(Generic[R]):
     """Reads rows of one source under the job's length policy."""
 
     def __init__(
         self,
         tokenizer: Any,
+        shape: RowShape[R],
         *,
+        stops: Collection[int],
         vocabulary: int,
         max_length: int,
         over_long: Literal["drop", "truncate", "refuse"],
         poll: Callable[[], None],
     ) -> None:
-        self.encoder = Encoder(tokenizer, vocabulary)
+        self.encoder = Encoder(tokenizer, vocabulary, stops)
+        self.shape = shape
         self.max_length = max_length
         self.dropped = Tally()
         self.truncated = Tally()
@@ -51,7 +56,7 @@ class Preparation:
         self._over_long = over_long
         self._poll = poll
 
-    def read(self, source: RowSource) -> list[TokenRow]:
+    def read(self, source: RowSource) -> list[R]:
         """All rows that take part.
 
         Raises:
@@ -81,29 +86,20 @@ class Preparation:
                 f"{self.untrainable.count} rows take no part: none of their tokens carries loss. "
                 f"First lines: {', '.join(map(str, self.untrainable.lines))}."
             )
-        if self.encoder.reasoning_left_out:
-            notes.append(
-                f"In {self.encoder.reasoning_left_out} rows the model's chat template leaves out reasoning of the "
-                "assistant, so it is not trained."
-            )
-        if self.encoder.open_ended:
-            notes.append(
-                f"In {self.encoder.open_ended} rows the chat template ends the assistant's turn with no mark, so the "
-                "model does not learn there when to stop."
-            )
+        notes += [f"In {count} rows {FOUND[finding]}." for finding, count in sorted(self.encoder.findings.items())]
         return notes
 
-    def _rows(self, rows: Iterable[Example], batch: int) -> Iterator[TokenRow]:
+    def _rows(self, rows: Iterable[Example], batch: int) -> Iterator[R]:
         examples = iter(rows)
         while group := list(islice(examples, batch)):
             self._poll()
-            for row in self.encoder.encode(group):
+            for row in self.shape.encode(self.encoder, group):
                 kept = self._fit(row)
                 if kept is not None:
                     yield kept
 
-    def _fit(self, row: TokenRow) -> TokenRow | None:
-        length = len(row.ids)
+    def _fit(self, row: R) -> R | None:
+        length = row.length
         if length > self.max_length:
             if self._over_long == "refuse":
                 raise RowTooLongError(
@@ -114,7 +110,7 @@ class Preparation:
                 self.dropped.add(row.line)
                 return None
             row = row.truncated(self.max_length)
-        if not row.trained.any():
+        if not row.trainable:
             self.untrainable.add(row.line)
             return None
         if length > self.max_length:

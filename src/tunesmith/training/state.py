@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,14 +24,14 @@ class Window(Frozen):
 
     steps: int = 0
     trained: int = 0
-    """Tokens that carry loss."""
+    """What the loss is a mean over."""
 
     loss: float = 0.0
-    """Over all trained tokens."""
-
-    hits: float = 0.0
     norms: float = 0.0
     """Of the gradient, one a step."""
+
+    figures: dict[str, tuple[float, int]] = Field(default={})
+    """Other totals with their counts, by name."""
 
 
 class Progress(Frozen):

@@ -1,7 +1,7 @@
 """Figures of steps, read from the device without making it wait, held against NaN, and reported every so often."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from tunesmith.spec.errors import NonFiniteError
 from tunesmith.training.order import DataOrder
 from tunesmith.training.reporting import Pace, Reporter, peak_memory
 from tunesmith.training.state import Window
-from tunesmith.training.task import Task
+from tunesmith.training.task import TOKEN_ACCURACY, Figure, Measured, Task
 
 
 @dataclass
@@ -21,8 +21,11 @@ class Outcome:
 
     step: int
     sequences: Sequence[int]
-    figures: Tensor
-    """[3] on the host: sum of losses, hits, gradient norm. Valid once `ready` has passed."""
+    numbers: Tensor
+    """[2 + figures] on the host: gradient norm, sum of losses, totals. Valid once `ready` has passed."""
+
+    counts: Mapping[str, int]
+    """Names of the totals, in order, and what each is a sum over."""
 
     ready: torch.cuda.Event | None
     """None on a processor."""
@@ -70,15 +73,15 @@ class StepReports:
             return
         if outcome.ready is not None:
             outcome.ready.synchronize()
-        loss, hits, norm = outcome.figures.tolist()
+        norm, loss, *totals = outcome.numbers.tolist()
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise self._non_finite(outcome, loss)
         self.window = Window(
             steps=self.window.steps + 1,
             trained=self.window.trained + outcome.trained,
             loss=self.window.loss + loss,
-            hits=self.window.hits + hits,
             norms=self.window.norms + norm,
+            figures=_added(self.window.figures, outcome.counts, totals),
         )
         self.pace.step(outcome.tokens)
         if outcome.step % self._every == 0 or outcome.step == self._total:
@@ -87,19 +90,21 @@ class StepReports:
     def _report(self, outcome: Outcome) -> None:
         window, self.window = self.window, Window()
         speed, eta = self.pace.read(self._total - outcome.step)
+        means = means_of(window.figures)
         self._reporter.write(
             events.Metrics,
             step=outcome.step,
             total_steps=self._total,
             epoch=self._order.epochs_after(outcome.step),
             loss=window.loss / window.trained,
-            token_accuracy=window.hits / window.trained,
+            token_accuracy=means.pop(TOKEN_ACCURACY, None),
             learning_rate=outcome.rate,
             grad_norm=window.norms / window.steps,
             tokens_total=outcome.tokens_total,
             tokens_per_second=speed,
             memory_bytes=peak_memory(self._task.device),
             eta_seconds=eta,
+            extra=means,
         )
 
     def _non_finite(self, outcome: Outcome, loss: float) -> NonFiniteError:
@@ -110,6 +115,31 @@ class StepReports:
             f"The {what} of step {outcome.step} is not finite. Lines of its rows: {shown}.",
             hint="Lower the learning rate, or look at these rows.",
         )
+
+
+def totals_of(passes: Sequence[Measured]) -> tuple[Tensor, dict[str, int]]:
+    """What forward passes found together: [1 + figures] sum of losses and totals, and names with counts in order."""
+    names = passes[0].figures if passes else {}
+    found: dict[str, list[Figure]] = {name: [each.figures[name] for each in passes] for name in names}
+    sums = [torch.stack([each.loss.detach() for each in passes]).sum()]
+    sums += [torch.stack([figure.total for figure in figures]).sum() for figures in found.values()]
+    counts = {name: sum(figure.count for figure in figures) for name, figures in found.items()}
+    return torch.stack([each.float() for each in sums]), counts
+
+
+def means_of(figures: Mapping[str, tuple[float, int]]) -> dict[str, float]:
+    """Means by name; nothing of what was not seen."""
+    return {name: total / count for name, (total, count) in figures.items() if count}
+
+
+def _added(
+    window: Mapping[str, tuple[float, int]], counts: Mapping[str, int], totals: Sequence[float]
+) -> dict[str, tuple[float, int]]:
+    added = {}
+    for (name, count), total in zip(counts.items(), totals, strict=True):
+        before, seen = window.get(name, (0.0, 0))
+        added[name] = (before + total, seen + count)
+    return added
 
 
 def recorded_event(device: torch.device) -> torch.cuda.Event | None:

@@ -1,12 +1,37 @@
 """What a method gives the loop: the loop knows steps, a task knows what a sequence, a batch and a loss are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from tunesmith.training.losses import Sums
+TOKEN_ACCURACY = "token_accuracy"
+"""The figure of tasks that learn tokens: the share of trained tokens that were the model's first choice."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean in the making."""
+
+    total: Tensor
+    """Scalar on the model's device, without a graph."""
+
+    count: int
+    """What the total is a sum over; where it is 0 in a whole step, the figure is not reported."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one forward pass found."""
+
+    loss: Tensor
+    """Scalar: sum over what the micro-batch counts as `trained`; carries the graph."""
+
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    """What else is reported, by name. The same names in every pass of a task."""
 
 
 class MicroBatch(Protocol):
@@ -19,7 +44,7 @@ class MicroBatch(Protocol):
 
     @property
     def trained(self) -> int:
-        """Tokens that carry loss."""
+        """What the loss is a mean over: tokens that carry loss, or pairs, answers or texts."""
         ...
 
 
@@ -49,8 +74,8 @@ class Task(Protocol):
         """The forward passes of one evaluation; none without validation data."""
         ...
 
-    def forward(self, batch: MicroBatch) -> Sums:
-        """Loss and hits of one micro-batch, summed over its trained tokens."""
+    def forward(self, batch: MicroBatch) -> Measured:
+        """Loss and figures of one micro-batch."""
         ...
 
     def lines(self, sequences: Sequence[int]) -> list[int]:

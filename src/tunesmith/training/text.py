@@ -1,30 +1,55 @@
 """From examples to token rows with a mask of what is trained."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, assert_never
+from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.examples import (
-    Conversation,
-    Example,
-    Judged,
-    Labelled,
-    Preference,
-    PromptCompletion,
-    Text,
-    Tokens,
-)
+from tunesmith.data.examples import Conversation, PromptCompletion, Text, Tokens
 from tunesmith.data.labels import UNTRAINED
 from tunesmith.spec.errors import DatasetError, ModelLoadError
+from tunesmith.spec.receipt import Finding, Piece
 from tunesmith.training.chat import ChatRenderer
 
 
+class Sequences(ABC):
+    """What token sequences tell about the row that they are."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def sequences(self) -> "tuple[TokenRow, ...]":
+        """The row's token sequences: one, or two that belong together."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest."""
+        return max(len(sequence.ids) for sequence in self.sequences)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all."""
+        return sum(len(sequence.ids) for sequence in self.sequences)
+
+    @property
+    def trained_count(self) -> int:
+        """Tokens that carry loss."""
+        return sum(int(sequence.trained.sum()) for sequence in self.sequences)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether tokens of each carry loss."""
+        return all(sequence.trained.any() for sequence in self.sequences)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class TokenRow:
+class TokenRow(Sequences):
     """One example as the model sees it. Shape T = number of its tokens."""
 
     line: int
@@ -35,9 +60,9 @@ class TokenRow:
     """[T]; whether predicting this token carries loss. Never true for the first, which nothing predicts."""
 
     @property
-    def trained_count(self) -> int:
-        """Tokens that carry loss."""
-        return int(self.trained.sum())
+    def sequences(self) -> "tuple[TokenRow, ...]":
+        """Itself."""
+        return (self,)
 
     def truncated(self, length: int) -> "TokenRow":
         """The row's beginning."""
@@ -48,9 +73,12 @@ _Written = Conversation | PromptCompletion | Text
 
 
 class Encoder:
-    """Turns examples into token rows with one model's tokenizer, chat template and number of known tokens."""
+    """Turns examples into token rows with one model's tokenizer, chat template and number of known tokens.
 
-    def __init__(self, tokenizer: Any, vocabulary: int) -> None:
+    `stops` are the tokens that make the model's answer end; none = the tokenizer's end-of-text token.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: int, stops: Collection[int] | None = None) -> None:
         if not tokenizer.is_fast:
             raise ModelLoadError(
                 "The model's tokenizer has no tokenizer.json, so it is unknown which characters a token covers.",
@@ -58,29 +86,32 @@ class Encoder:
             )
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
+        self.stops = frozenset({tokenizer.eos_token_id} - {None}) if stops is None else frozenset(stops)
         self._renderer: ChatRenderer | None = None
         probe = tokenizer("a")["input_ids"]
         self._adds_bos = len(probe) > 1 and probe[0] == tokenizer.bos_token_id
         self._adds_eos = len(probe) > 1 and probe[-1] == tokenizer.eos_token_id
-        self.reasoning_left_out = 0
-        """Rows whose reasoning the chat template left out."""
+        self.findings: Counter[Finding] = Counter()
+        """What the chat template does, and to how many rows."""
 
-        self.open_ended = 0
-        """Rows in which the chat template ends a trained turn with no mark."""
-
-    def encode(self, examples: Sequence[Example]) -> list[TokenRow]:
+    def encode(self, examples: Sequence[_Written | Tokens]) -> list[TokenRow]:
         """Token rows of any length, in order.
 
         Raises:
-            DatasetError: a row has a shape that is not trained like this, or tokens that the model lacks.
+            DatasetError: a row has tokens that the model lacks.
             ChatTemplateError: the chat template refuses a row or hides what the assistant wrote.
         """
         rows = []
-        for _, run in groupby(map(_supervised, examples), key=type):
+        for _, run in groupby(examples, key=type):
             alike = list(run)
             given = [self._as_given(example) for example in alike if isinstance(example, Tokens)]
             rows += given or self._tokenised([example for example in alike if not isinstance(example, Tokens)])
         return rows
+
+    def as_is(self, line: int, text: str) -> TokenRow:
+        """A text as the tokenizer gives it to anybody, of which nothing carries loss."""
+        ids = np.array(self._tokenizer(text, verbose=False)["input_ids"], dtype=np.int32)
+        return TokenRow(line, ids, np.zeros(len(ids), dtype=np.bool_))
 
     def _tokenised(self, examples: Sequence[_Written]) -> list[TokenRow]:
         """Token rows of examples of one kind."""
@@ -118,17 +149,20 @@ class Encoder:
         trained[:1] = False
         return TokenRow(example.line, ids.astype(np.int32), trained)
 
+    def pieces(self, row: TokenRow) -> list[Piece]:
+        """A row's text, split where trained tokens begin and end."""
+        borders = [0, *(np.flatnonzero(np.diff(row.trained)) + 1).tolist(), len(row.ids)]
+        return [
+            Piece(text=self.decode(row.ids[start:end]), trained=bool(row.trained[start]))
+            for start, end in pairwise(borders)
+        ]
+
     def show(self, row: TokenRow, limit: int) -> str:
         """A row's text with trained spans between `⟦` and `⟧`, cut to `limit` characters."""
-        borders = np.flatnonzero(np.diff(row.trained.astype(np.int8), prepend=0, append=0)).tolist()
-        pieces, position = [], 0
-        for start, end in zip(borders[::2], borders[1::2], strict=True):
-            pieces += [self._decode(row.ids[position:start]), "⟦", self._decode(row.ids[start:end]), "⟧"]
-            position = end
-        pieces.append(self._decode(row.ids[position:]))
-        return "".join(pieces)[:limit]
+        return "".join(f"⟦{piece.text}⟧" if piece.trained else piece.text for piece in self.pieces(row))[:limit]
 
-    def _decode(self, ids: NDArray[np.int32]) -> str:
+    def decode(self, ids: NDArray[np.int32]) -> str:
+        """Text of tokens, special ones included."""
         text: str = self._tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False)
         return text
 
@@ -136,10 +170,9 @@ class Encoder:
         match example:
             case Conversation():
                 if self._renderer is None:
-                    self._renderer = ChatRenderer(self._tokenizer)
+                    self._renderer = ChatRenderer(self._tokenizer, self.stops)
                 rendered = self._renderer.render(example)
-                self.reasoning_left_out += rendered.reasoning_left_out
-                self.open_ended += rendered.open_ended
+                self.findings.update(rendered.findings)
                 return rendered.text, rendered.spans
             case PromptCompletion(prompt=prompt, completion=completion):
                 prompt, completion = self._without_bos(prompt), self._with_eos(completion)
@@ -156,26 +189,6 @@ class Encoder:
         if eos is None:
             return text
         return text.removesuffix(eos) if self._adds_eos else text.removesuffix(eos) + eos
-
-
-def _supervised(example: Example) -> _Written | Tokens:
-    match example:
-        case Conversation(images=images) if images:
-            shape = "conversation with pictures"
-        case Conversation() | PromptCompletion() | Text() | Tokens():
-            return example
-        case Preference():
-            shape = "`preference` row"
-        case Judged():
-            shape = "`kto` row"
-        case Labelled():
-            shape = "`classification` row"
-        case _:
-            assert_never(example)
-    raise DatasetError(
-        f"Line {example.line} is a {shape}, which supervised fine-tuning (`sft`) does not train.",
-        hint="It trains conversations without pictures, prompts with completions, plain text, and rows of tokens.",
-    )
 
 
 def _row(line: int, encoding: Any, spans: Sequence[tuple[int, int]]) -> TokenRow:

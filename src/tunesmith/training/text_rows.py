@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from tunesmith.spec.errors import NothingToTrainError
 from tunesmith.spec.events import Prepared
@@ -10,26 +10,29 @@ from tunesmith.spec.job import AttemptSpec
 from tunesmith.training.model import context_length, load_config, load_tokenizer
 from tunesmith.training.optim import count_steps
 from tunesmith.training.packing import pack
-from tunesmith.training.preparation import Preparation, histogram
+from tunesmith.training.preparation import Preparation
+from tunesmith.training.receipt import receipt_of
 from tunesmith.training.row_source import source_of
-from tunesmith.training.text import TokenRow
+from tunesmith.training.shapes import R, Row, RowShape
+from tunesmith.training.stop_tokens import stop_tokens
+from tunesmith.training.text import Encoder
 from tunesmith.training.workplace import Workplace
 
 
 @dataclass(frozen=True, eq=False)
-class TextRows:
+class TextRows(Generic[R]):
     """What is trained on and what is scored."""
 
-    train: Sequence[TokenRow]
+    train: Sequence[R]
     sequences: Sequence[tuple[int, ...]]
     """Indices into `train` of each training sequence."""
 
-    validation: Sequence[TokenRow]
+    validation: Sequence[R]
     max_length: int
     """Tokens of a sequence: what was asked for, or the model's context length if that is shorter."""
 
 
-def require_row(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
+def require_row(attempt: AttemptSpec, shape: RowShape[R], poll: Callable[[], None]) -> None:
     """Look for one row that can be trained.
 
     Raises:
@@ -38,24 +41,24 @@ def require_row(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
     """
     source = source_of(attempt, "train")
     assert source is not None
-    _preparation(attempt, load_tokenizer(attempt.inputs.model), poll).require_one(source)
+    _preparation(attempt, load_tokenizer(attempt.inputs.model), shape, poll).require_one(source)
 
 
-def read_rows(attempt: AttemptSpec, tokenizer: Any, workplace: Workplace) -> TextRows:
+def read_rows(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], workplace: Workplace) -> TextRows[R]:
     """Read all rows and report how many there are.
 
     Raises:
         DatasetError: a file or a row cannot be used, or none is left to train or to score.
         ModelLoadError: the tokenizer or the configuration cannot be used.
     """
-    preparation = _preparation(attempt, tokenizer, workplace.poll)
+    preparation = _preparation(attempt, tokenizer, shape, workplace.poll)
     source = source_of(attempt, "train")
     assert source is not None
     train = preparation.read(source)
-    validation = _read_validation(attempt, tokenizer, workplace)
+    validation = _read_validation(attempt, tokenizer, shape, workplace)
     test = source_of(attempt, "test")
     sequences = (
-        pack([len(row.ids) for row in train], preparation.max_length)
+        pack([row.length for row in train], preparation.max_length)
         if attempt.spec.data.packing
         else [(index,) for index in range(len(train))]
     )
@@ -64,10 +67,12 @@ def read_rows(attempt: AttemptSpec, tokenizer: Any, workplace: Workplace) -> Tex
     return rows
 
 
-def _preparation(attempt: AttemptSpec, tokenizer: Any, poll: Callable[[], None]) -> Preparation:
+def _preparation(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], poll: Callable[[], None]) -> Preparation[R]:
     config, data = load_config(attempt.inputs.model), attempt.spec.data
     return Preparation(
         tokenizer,
+        shape,
+        stops=stop_tokens(attempt.inputs.model, tokenizer),
         vocabulary=config.get_text_config().vocab_size,
         max_length=min(data.max_length, context_length(config) or data.max_length),
         over_long=data.over_long,
@@ -75,11 +80,11 @@ def _preparation(attempt: AttemptSpec, tokenizer: Any, poll: Callable[[], None])
     )
 
 
-def _read_validation(attempt: AttemptSpec, tokenizer: Any, workplace: Workplace) -> Sequence[TokenRow]:
+def _read_validation(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], workplace: Workplace) -> Sequence[R]:
     source = source_of(attempt, "validation")
     if source is None:
         return []
-    preparation = _preparation(attempt, tokenizer, workplace.poll)
+    preparation = _preparation(attempt, tokenizer, shape, workplace.poll)
     try:
         rows = preparation.read(source)
     except NothingToTrainError as error:
@@ -95,12 +100,12 @@ def _read_validation(attempt: AttemptSpec, tokenizer: Any, workplace: Workplace)
 
 
 def _report(
-    attempt: AttemptSpec, rows: TextRows, test_rows: int, preparation: Preparation, workplace: Workplace
+    attempt: AttemptSpec, rows: TextRows[R], test_rows: int, preparation: Preparation[R], workplace: Workplace
 ) -> None:
     for note in (*_notes(attempt, rows), *preparation.notes()):
         workplace.reporter.note(note)
-    tokens = sum(len(row.ids) for row in rows.train)
-    trained = sum(row.trained_count for row in rows.train)
+    receipt = receipt_of(rows.train, preparation)
+    workplace.run.write_receipt(receipt)
     workplace.reporter.write(
         Prepared,
         rows=len(rows.train),
@@ -111,16 +116,23 @@ def _report(
         truncated_lines=tuple(preparation.truncated.lines),
         truncated=preparation.truncated.count,
         sequences=len(rows.sequences),
-        tokens=tokens,
-        trained_tokens=trained,
-        trained_share=trained / tokens,
-        lengths=histogram(len(row.ids) for row in rows.train),
+        tokens=receipt.tokens,
+        trained_tokens=receipt.trained_tokens,
+        trained_share=receipt.trained_share,
+        lengths=receipt.lengths,
+        receipt=workplace.run.receipt.name,
         total_steps=count_steps(attempt.spec.optimization, len(rows.sequences)),
-        sample=preparation.encoder.show(rows.train[0], 2000),
+        sample=_sample(preparation.encoder, rows.train[0], 2000),
     )
 
 
-def _notes(attempt: AttemptSpec, rows: TextRows) -> list[str]:
+def _sample(encoder: Encoder, row: Row, limit: int) -> str:
+    """A row's text with trained spans between `⟦` and `⟧`, with an equal share of the characters for each sequence."""
+    share = limit // len(row.sequences)
+    return "\n\n".join(encoder.show(sequence, share - 2) for sequence in row.sequences)
+
+
+def _notes(attempt: AttemptSpec, rows: TextRows[R]) -> list[str]:
     notes, data = [], attempt.spec.data
     if rows.max_length < data.max_length:
         notes.append(

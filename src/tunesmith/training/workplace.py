@@ -1,10 +1,11 @@
-"""Where a task is built: the device, the ear for requests to stop, and the voice."""
+"""Where a task is built: the device, the folder, the ear for requests to stop, and the voice."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from tunesmith.rundir import RunDirectory
 from tunesmith.training.reporting import Reporter
 
 
@@ -13,6 +14,7 @@ class Workplace:
     """What a method needs besides its orders."""
 
     device: torch.device
+    run: RunDirectory
     reporter: Reporter
     poll: Callable[[], None]
     """Raises `StopRequested` once a stop is asked for. To be called between pieces of longer work."""

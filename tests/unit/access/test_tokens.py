@@ -261,3 +261,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_the_secret_is_not_shown_with_the_settings():
     assert "thirty" not in repr(TokenSettings(issuer=ISSUER, audience=AUDIENCE, secret=SECRET))
+
+
+@pytest.mark.parametrize("at", ["9999999999", 10**18, True, 1e300, -1])
+def test_an_end_that_is_no_number_of_seconds_is_refused(at):
+    with pytest.raises(UnauthenticatedError, match=r"exp|expired|malformed"):
+        Tokens(TokenSettings(issuer=ISSUER, audience=AUDIENCE, secret=SECRET)).claims(token(exp=at))

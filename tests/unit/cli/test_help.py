@@ -44,6 +44,7 @@ def test_these_are_the_commands():
         "jobs metrics",
         "jobs artifacts",
         "jobs download",
+        "data inspect",
         "datasets add",
         "datasets list",
         "datasets delete",

@@ -176,7 +176,7 @@ def test_other_kinds_of_training_are_passed_on_for_admission_to_judge(kind):
 
 def test_preferences_have_two_answers():
     result = spec(trainer={"type": "dpo", "dpo_beta": 0.3, "dpo_loss_type": "ipo"})
-    assert result.method.parameters == {"beta": 0.3, "loss_type": "ipo"}
+    assert result.method.parameters == {"beta": 0.3, "loss": "ipo"}
     assert result.data.reading.columns == {"prompt": "q", "chosen": "a", "rejected": "rejected"}
 
 

@@ -6,12 +6,26 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from attempts import attempt, chat, losses, of_kind, run, write_rows
+from attempts import LORA, attempt, chat, judged, labelled, of_kind, preferences, run, write_rows
 from tunesmith.plugins import load_plugins
-from tunesmith.spec.events import Checked, Succeeded
+from tunesmith.spec.events import Checked, Evaluated, Succeeded
 from tunesmith.spec.job import Frozen
 
 METHODS = load_plugins("tunesmith.methods")
+ROWS = {
+    "classification": labelled,
+    "dpo": preferences,
+    "kto": judged,
+    "orpo": preferences,
+    "reward": preferences,
+    "sft": chat,
+}
+SCORING = ("classification", "reward")
+
+
+def order(name, model, rows, **changes):
+    task = "sequence_classification" if name in SCORING else "causal_lm"
+    return attempt(model, rows, method={"kind": name, "parameters": {}}, task=task, **changes)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -29,16 +43,70 @@ def test_importing_a_method_imports_no_torch(name):
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.parametrize("adapter", [LORA, None], ids=["lora", "full"])
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_checks_trains_and_exports(name, tiny_model, tmp_path, signals_kept):
-    train = write_rows(tmp_path / "train.jsonl", chat(8))
-    method = {"kind": name, "parameters": {}}
-    _, checked = run(attempt(tiny_model, train, method=method, purpose="check"), tmp_path / "check")
+def test_a_method_checks_trains_scores_and_exports(name, adapter, tiny_model, tmp_path, signals_kept):
+    train = write_rows(tmp_path / "train.jsonl", ROWS[name](8))
+    _, checked = run(order(name, tiny_model, train, purpose="check"), tmp_path / "check")
     assert of_kind(checked, Checked)
-    code, events = run(attempt(tiny_model, train, method=method, warmup_ratio=0.0), tmp_path / "train")
+    changes = {"warmup_ratio": 0.0, "epochs": 6.0, "validation": train, "adapter": adapter}
+    code, events = run(order(name, tiny_model, train, **changes), tmp_path / "train")
     assert code == 0
-    assert losses(events)[-1] < losses(events)[0]
-    assert of_kind(events, Succeeded)
+    scored = of_kind(events, Evaluated)
+    assert len(scored) == 6
+    assert scored[-1].loss < scored[0].loss
+    [done] = of_kind(events, Succeeded)
+    assert done.logit_change > 0
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "sft"])
+def test_rows_of_another_shape_are_refused_at_the_check_with_their_line(name, tiny_model, tmp_path, signals_kept):
+    rows = write_rows(tmp_path / "train.jsonl", chat(2))
+    code, events = run(order(name, tiny_model, rows, purpose="check"), tmp_path / "run")
+    assert code == 1
+    error = events[-1].error
+    assert error.code == "invalid_dataset"
+    assert error.message == f"Line 1 is a conversation, which the method `{name}` does not train."
+    assert "rows without pictures" in error.hint
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "sft"])
+def test_packing_is_refused_where_rows_are_compared_or_judged(name, tiny_model, tmp_path, signals_kept):
+    rows = write_rows(tmp_path / "train.jsonl", ROWS[name](4))
+    code, events = run(order(name, tiny_model, rows, purpose="check", packing=True), tmp_path / "run")
+    assert code == 1
+    assert (events[-1].error.code, events[-1].error.param) == ("unsupported", "data.packing")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_that_cannot_train_the_asked_task_says_which_it_can(name, tiny_model, tmp_path, signals_kept):
+    rows = write_rows(tmp_path / "train.jsonl", ROWS[name](4))
+    wrong, right = "sequence_classification", "causal_lm"
+    if name in SCORING:
+        wrong, right = right, wrong
+    method = {"kind": name, "parameters": {}}
+    _, events = run(attempt(tiny_model, rows, method=method, task=wrong, purpose="check"), tmp_path / "run")
+    assert events[-1].error.param == "model.task"
+    assert f"only `{right}`" in events[-1].error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("dpo", {"beta": 0}),
+        ("dpo", {"beta": 2.1}),
+        ("dpo", {"label_smoothing": 0.5}),
+        ("dpo", {"loss": "ipo", "label_smoothing": 0.1}),
+        ("orpo", {"beta": 0}),
+        ("kto", {"desirable_weight": 0}),
+        ("kto", {"undesirable_weight": -1}),
+        ("reward", {"center_coefficient": -0.1}),
+        ("classification", {"labels": 1}),
+    ],
+)
+def test_parameters_out_of_range_are_refused(name, parameters):
+    with pytest.raises(ValidationError):
+        METHODS[name].Parameters.model_validate(parameters)
 
 
 @pytest.mark.parametrize(

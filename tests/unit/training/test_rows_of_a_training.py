@@ -174,7 +174,7 @@ def test_rows_that_are_trained_otherwise_are_refused_at_the_check_with_their_lin
     error = events[-1].error
     assert error.code == "invalid_dataset"
     assert error.message.startswith(f"Line 1 is a {name}")
-    assert "`sft`" in error.message
+    assert "the method `sft`" in error.message
     assert "plain text" in (error.hint or "")
 
 

@@ -8,7 +8,18 @@ from typing import Any
 from fastapi import APIRouter
 
 from tunesmith.dialects._wire import renamed, status_of
-from tunesmith.dialects.native import artifacts, datasets, events, files, jobs, logs, models, organisation, secrets
+from tunesmith.dialects.native import (
+    artifacts,
+    datasets,
+    events,
+    files,
+    jobs,
+    logs,
+    models,
+    organisation,
+    receipt,
+    secrets,
+)
 from tunesmith.dialects.native.answers import REFUSALS
 from tunesmith.dialects.native.render import render_job
 from tunesmith.spec.errors import TunesmithError
@@ -23,7 +34,7 @@ _FIELDS = {name: f"spec.{name}" for name in JobSpec.model_fields}
 def routes() -> APIRouter:
     """All endpoints."""
     router = APIRouter(prefix=PREFIXES[0], responses=REFUSALS)
-    for part in (jobs, events, logs, artifacts, files, datasets, models, secrets, organisation):
+    for part in (jobs, events, receipt, logs, artifacts, files, datasets, models, secrets, organisation):
         router.include_router(part.routes())
     return router
 

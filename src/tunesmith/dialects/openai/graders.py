@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator,
 
 from tunesmith.dialects.openai.hyperparameters import Wire
 
-_PLACE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_PLACE = re.compile(r"\{\{([^{}]*)\}\}")
 _NAMES = re.compile(r"item(\.\w+|\[[^\[\]]+\])+|sample\.(output_text|output_json|output_tools|choices|model)([.\[].*)?")
 _FUNCTIONS = {"min", "max", "abs", "floor", "ceil", "exp", "sqrt", "log"}
 _FORMULA = (

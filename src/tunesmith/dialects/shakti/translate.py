@@ -142,7 +142,7 @@ def _method(trainer: Trainer) -> MethodSpec:
         return MethodSpec(kind=trainer.type)
     parameters: dict[str, object] = {"beta": trainer.dpo_beta}
     if trainer.dpo_loss_type != "sigmoid":
-        parameters["loss_type"] = trainer.dpo_loss_type
+        parameters["loss"] = trainer.dpo_loss_type
     if trainer.dpo_label_smoothing:
         parameters["label_smoothing"] = trainer.dpo_label_smoothing
     return MethodSpec(kind="dpo", parameters=parameters)

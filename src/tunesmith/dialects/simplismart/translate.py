@@ -192,7 +192,8 @@ def _method(config: TrainConfig) -> MethodSpec:
     beta = config.hyperparameters.beta
     if config.type == "dpo":
         beta = beta or _DPO_BETA
-    return MethodSpec(kind=config.type, parameters={"beta": beta} if beta is not None else {})
+    kind = "classification" if config.type == "sft" and config.task_type == "seq_cls" else config.type
+    return MethodSpec(kind=kind, parameters={"beta": beta} if beta is not None else {})
 
 
 def _adapter(config: TrainConfig) -> AdapterSpec | None:

@@ -20,8 +20,15 @@ _ADAPTER = AdapterSpec(rank=64, alpha=128, dropout=0, targets=("all-linear",))
 _SEED = 42
 
 
-# What LLaMA-Factory gives preference methods where its configuration says nothing.
-_PARAMETERS = {"dpo": {"beta": 0.1}, "kto": {"beta": 0.1}}
+# LLaMA-Factory's stages, with what it gives preference methods where its configuration says nothing.
+_METHODS = {
+    "pt": MethodSpec(kind="sft", parameters={"train_on": "all"}),
+    "sft": MethodSpec(kind="sft"),
+    "rm": MethodSpec(kind="reward"),
+    "ppo": MethodSpec(kind="ppo"),
+    "dpo": MethodSpec(kind="dpo", parameters={"beta": 0.1}),
+    "kto": MethodSpec(kind="kto", parameters={"beta": 0.1}),
+}
 
 
 def to_spec(request: TrainingRequest, *, train: DataSource, adapter: StartSpec | None) -> JobSpec:
@@ -42,7 +49,11 @@ def to_spec(request: TrainingRequest, *, train: DataSource, adapter: StartSpec |
             hint="Name an adapter of this server with lora_name and lora_version, or of the hub with lora_hf_repo.",
         )
     return JobSpec(
-        model=ModelSpec(base=request.model_name, dtype="bfloat16"),
+        model=ModelSpec(
+            base=request.model_name,
+            dtype="bfloat16",
+            task="sequence_classification" if request.training_type == "rm" else "causal_lm",
+        ),
         init_from=adapter,
         data=DataSpec(
             train=train,
@@ -52,7 +63,7 @@ def to_spec(request: TrainingRequest, *, train: DataSource, adapter: StartSpec |
             packing=False,
             max_samples=request.max_samples,
         ),
-        method=MethodSpec(kind=request.training_type, parameters=_PARAMETERS.get(request.training_type, {})),
+        method=_METHODS[request.training_type],
         adapter=_ADAPTER,
         optimization=OptimizationSpec(
             learning_rate=request.learning_rate,

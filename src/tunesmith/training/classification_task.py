@@ -1,0 +1,73 @@
+"""Sequence classification: cross-entropy over the scores of a text."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from tunesmith.training.batching import TextBatch
+from tunesmith.training.labelled_rows import LabelledRow
+from tunesmith.training.model_task import ModelTask
+from tunesmith.training.score_model import ScoreModel
+from tunesmith.training.task import Figure, Measured, MicroBatch
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledBatch:
+    """The forward passes of some texts; one, but where the model takes only single rows."""
+
+    passes: Sequence[TextBatch]
+    labels: Tensor
+    """[B] int64"""
+
+    tokens: int
+    trained: int
+    """Texts."""
+
+
+@dataclass(eq=False)
+class ClassificationTask(ModelTask):
+    """A model that is to give each text its class."""
+
+    rows: Sequence[LabelledRow]
+    validation: Sequence[LabelledRow]
+
+    @property
+    def sequence_count(self) -> int:
+        """Texts of one epoch."""
+        return len(self.rows)
+
+    def micro_batches(self, sequences: Sequence[int]) -> list[MicroBatch]:
+        """The forward passes of one optimizer step."""
+        return list(self._batches([self.rows[index] for index in sequences], self.opened.micro_batch_size))
+
+    def validation_batches(self) -> Iterator[MicroBatch]:
+        """The forward passes of one evaluation."""
+        return self._batches(self.validation, None)
+
+    def lines(self, sequences: Sequence[int]) -> list[int]:
+        """Lines of the training file that these texts come from."""
+        return sorted(self.rows[index].line for index in sequences)
+
+    def forward(self, batch: MicroBatch) -> Measured:
+        """Loss and hits of some texts."""
+        assert isinstance(batch, LabelledBatch)
+        assert isinstance(self.language_model, ScoreModel)
+        scores = self.language_model.scores(batch.passes)
+        hits = (scores.argmax(-1) == batch.labels).sum()
+        loss = cross_entropy(scores, batch.labels, reduction="sum")
+        return Measured(loss, {"accuracy": Figure(hits, batch.trained)})
+
+    def _batches(self, texts: Sequence[LabelledRow], most: int | None) -> Iterator[LabelledBatch]:
+        waiting = iter(texts)
+        for rows in self.opened.grouped([[each.text] for each in texts], most):
+            members = list(islice(waiting, len(rows)))
+            yield LabelledBatch(
+                passes=self.language_model.batches(rows),
+                labels=torch.tensor([each.label for each in members]).to(self.device),
+                tokens=sum(each.tokens for each in members),
+                trained=len(members),
+            )

@@ -1,7 +1,6 @@
 """The only door to jobs: what every dialect calls."""
 
 import time
-import uuid
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -11,13 +10,12 @@ from tunesmith.access.boundaries import require_open_project
 from tunesmith.access.caller import Caller
 from tunesmith.assets.content import ContentUse
 from tunesmith.jobs.admission import Admission, Admitted
+from tunesmith.jobs.submitting import accept, made_before, may_see, refuse_if_busy
 from tunesmith.jobs.tidying import tidy
 from tunesmith.jobs.transitions import move
 from tunesmith.rundir import RunDirectory
 from tunesmith.spec.errors import (
-    BusyError,
     CheckpointNotFoundError,
-    ConflictError,
     InvalidRequestError,
     JobNotFoundError,
     JobStateError,
@@ -30,9 +28,6 @@ from tunesmith.store.checkpoints import Checkpoint
 from tunesmith.store.database import Database
 from tunesmith.store.events import Event
 from tunesmith.store.jobs import Job
-
-# A submission that asks to be refused while the server is busy looks at these.
-_BUSY = (State.VALIDATING, State.QUEUED, *ACTIVE)
 
 
 class Jobs:
@@ -78,54 +73,18 @@ class Jobs:
         with self._database.read() as connection:
             if project is not None:
                 require_open_project(connection, self._caller, project, param="project")
-            earlier = self._earlier(connection, submission)
+            earlier = made_before(connection, self._caller, submission)
             if earlier is not None:
                 return earlier
-            self._refuse_if_busy(connection, submission)
+            refuse_if_busy(connection, self._caller, submission)
         admitted = self._admission.admit(self._caller.org, spec)
         with self._database.write() as connection:
-            earlier = self._earlier(connection, submission)  # a repetition may have overtaken this one
+            earlier = made_before(connection, self._caller, submission)  # a repetition may have overtaken this one
             if earlier is not None:
                 return earlier
-            self._refuse_if_busy(connection, submission)
-            job = self._add(connection, admitted, submission)
+            refuse_if_busy(connection, self._caller, submission)
+            job = accept(connection, self._caller, admitted, submission)
         self._wake()
-        return job
-
-    def _earlier(self, connection: Connection, submission: Submission) -> Job | None:
-        """The job that the same submission made before."""
-        key = submission.idempotency_key
-        earlier = jobs.by_idempotency_key(connection, self._caller.org, key) if key is not None else None
-        if earlier is None:
-            return None
-        made_by = earlier.submission
-        if not self._may_see(earlier) or (made_by.dialect, made_by.request, made_by.project) != (
-            submission.dialect,
-            submission.request,
-            submission.project,
-        ):
-            raise ConflictError(
-                f"The idempotency key {key!r} was used for another request.",
-                param="Idempotency-Key",
-                hint="Use a new key for every new job.",
-            )
-        return earlier
-
-    def _add(self, connection: Connection, admitted: Admitted, submission: Submission) -> Job:
-        now = time.time()
-        job = jobs.add(
-            connection,
-            uuid.uuid4().hex,
-            admitted.spec,
-            submission,
-            org=self._caller.org,
-            created_by=self._caller.user,
-            state=State.QUEUED if admitted.is_complete else State.VALIDATING,
-            at=now,
-        )
-        events.add(connection, job.id, at=now, kind="state", message="The job was created.", data={"state": job.state})
-        for note in (*submission.notes, *admitted.notes):
-            events.add(connection, job.id, at=now, kind="note", level="warn", message=note)
         return job
 
     def get(self, id: str) -> Job:
@@ -140,7 +99,9 @@ class Jobs:
     def find_by_prefix(self, prefix: str) -> list[Job]:
         """Jobs whose id begins with these hexadecimal digits, in order of arrival."""
         with self._database.read() as connection:
-            return [job for job in jobs.by_id_prefix(connection, self._caller.org, prefix) if self._may_see(job)]
+            return [
+                job for job in jobs.by_id_prefix(connection, self._caller.org, prefix) if may_see(self._caller, job)
+            ]
 
     def newest_first(
         self,
@@ -179,12 +140,14 @@ class Jobs:
     def active(self) -> list[Job]:
         """Jobs that hold a device, in order of arrival."""
         with self._database.read() as connection:
-            return [job for job in jobs.in_state(connection, *ACTIVE) if self._may_see(job)]
+            return [job for job in jobs.in_state(connection, *ACTIVE) if may_see(self._caller, job)]
 
     def queued(self) -> list[Job]:
         """Jobs that wait, in the order in which they get a device."""
         with self._database.read() as connection:
-            return [job for job in jobs.in_state(connection, State.VALIDATING, State.QUEUED) if self._may_see(job)]
+            return [
+                job for job in jobs.in_state(connection, State.VALIDATING, State.QUEUED) if may_see(self._caller, job)
+            ]
 
     def position(self, job: Job) -> int:
         """How many jobs, of whomever, wait or hold a device before this one gets its turn; 0 for one that waits for
@@ -327,24 +290,9 @@ class Jobs:
 
     def _get(self, connection: Connection, id: str, param: str = "job_id") -> Job:
         job = jobs.get(connection, id)
-        if job is None or not self._may_see(job):
+        if job is None or not may_see(self._caller, job):
             raise JobNotFoundError(f"No job has the id {id!r}.", param=param)
         return job
-
-    def _may_see(self, job: Job) -> bool:
-        caller = self._caller
-        return job.org == caller.org and caller.project in (None, job.project)
-
-    def _refuse_if_busy(self, connection: Connection, submission: Submission) -> None:
-        if submission.when_busy == "queue":
-            return
-        ahead = jobs.in_state(connection, *_BUSY)
-        if ahead:
-            which = f" ({ahead[0].id}, {ahead[0].state})" if self._may_see(ahead[0]) else ""
-            raise BusyError(
-                f"A training job is in progress{which}, and this request asked not to wait.",
-                hint="Send it without strategy=reject to have it queued.",
-            )
 
 
 def run_directory(runs: Path, job_id: str, attempt: int) -> RunDirectory:

@@ -137,9 +137,10 @@ def _adapter(services: Services, body: TrainingRequest) -> StartSpec | None:
     """The adapter to continue from. A name or version that is not registered means a fresh start."""
     if body.lora_hf_repo is not None:
         return StartSpec(kind="hub", id=body.lora_hf_repo)
-    if body.lora_name is None:
+    name = body.adapter_name
+    if name is None:
         return None
-    found = services.produced_models.version(body.lora_name, _version(body.lora_version))
+    found = services.produced_models.version(name, _version(body.lora_version))
     fits = found is not None and found.kind == "adapter" and found.base == body.model_name
     return StartSpec(kind="model", id=found.id) if found and fits else None
 

@@ -91,8 +91,8 @@ def to_submission(request: TrainingRequest, *, when_busy: str, adapter: StartSpe
         notes.append("webhook_url has no effect in this version; ask GET /train/{job_id} for the state.")
     if request.lora_hf_repo is not None:
         notes.append(f"Training continues from the adapter {request.lora_hf_repo!r} of the hub.")
-    elif request.lora_name is not None:
-        named = f"{request.lora_name!r}" + (f" version {request.lora_version!r}" if request.lora_version else "")
+    elif request.adapter_name is not None:
+        named = f"{request.adapter_name!r}" + (f" version {request.lora_version!r}" if request.lora_version else "")
         if adapter is None:
             notes.append(
                 f"No adapter of this base model is registered as {named}; training starts from the base model."
@@ -102,7 +102,7 @@ def to_submission(request: TrainingRequest, *, when_busy: str, adapter: StartSpe
     return Submission(
         dialect="training_api",
         request=request.model_dump(mode="json", exclude={"webhook_url"}),
-        name=request.save_name or request.lora_name,
+        name=request.save_name or request.adapter_name,
         suffix=request.save_name,
         when_busy="reject" if when_busy == "reject" else "queue",
         notes=tuple(notes),

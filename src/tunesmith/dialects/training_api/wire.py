@@ -81,6 +81,13 @@ class TrainingRequest(Wire):
 
     webhook_url: Annotated[AnyHttpUrl, Field(strict=False)] | None = None
 
+    @property
+    def adapter_name(self) -> str | None:
+        """`lora_name`, but not its default for a reward model: that neither goes on from an adapter of texts, nor may
+        be taken for one by later requests."""
+        is_default = "lora_name" not in self.model_fields_set
+        return None if self.training_type == "rm" and is_default else self.lora_name
+
     @model_validator(mode="after")
     def _step_is_possible(self) -> Self:
         rows = self.batch_size * self.gradient_accumulation_steps

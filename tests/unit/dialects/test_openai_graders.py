@@ -85,3 +85,9 @@ def test_graders_may_be_nested_only_so_deep():
         grader = {"type": "multi", "name": "m", "graders": {"x": grader}, "calculate_output": "x"}
     with pytest.raises(InvalidRequestError):
         validate(grader)
+
+
+@pytest.mark.timeout(20)  # the time grows with the length, not with its square, which would take minutes
+def test_very_many_opened_braces_are_refused_soon():
+    with pytest.raises(InvalidRequestError, match="braces"):
+        read_strictly({"grader": {**STRING, "input": "{{" * 200_000}}, ValidateGrader.model_validate)

@@ -1,6 +1,7 @@
 """Jobs whose rows lie elsewhere, with a source whose contents the test holds."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from rows import chat_rows
 from running_server import wait_for
 from stored_jobs import job_spec
-from tunesmith.access.caller import LOCAL
+from tunesmith.access.caller import LOCAL, Caller, Role
 from tunesmith.access.secrets import open_secrets
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.models import BaseModels
@@ -31,6 +32,8 @@ from tunesmith.spec.errors import (
 from tunesmith.spec.job import DataSource, ResourcesSpec, Submission
 from tunesmith.spec.lifecycle import State
 from tunesmith.storage import Storage
+from tunesmith.store import organisations
+from tunesmith.store.database import Database
 
 
 @dataclass
@@ -69,6 +72,8 @@ REMOTE = DataSource(kind="s3", id=ADDRESS, sha256=None)
 
 @dataclass
 class Place:
+    database: Database
+    jobs_of: Callable[[Caller], Jobs]
     jobs: Jobs
     preparer: Preparer
     shelf: Shelf
@@ -104,8 +109,14 @@ def place(house, tmp_path):
     runner.start = start
     admission = Admission(house.database, runner, fetcher, resolver, house.storage, tmp_path / "checks", "adjust")
     use = ContentUse(house.storage)
+
+    def jobs_of(caller):
+        return Jobs(house.database, admission, use, tmp_path / "jobs", lambda: None, caller)
+
     place = Place(
-        jobs=Jobs(house.database, admission, use, tmp_path / "jobs", lambda: None, LOCAL),
+        database=house.database,
+        jobs_of=jobs_of,
+        jobs=jobs_of(LOCAL),
         preparer=Preparer(house.database, admission, use),
         shelf=shelf,
         secrets=secrets,
@@ -237,6 +248,17 @@ def test_a_repeated_submission_with_the_same_key_is_the_same_job(place):
     with pytest.raises(ConflictError):
         place.submit(submission=once.model_copy(update={"request": {"a": 2}}))
     assert place.jobs.count() == 1
+
+
+def test_a_key_of_another_project_gives_nothing_of_its_job_away(place):
+    once = Submission(dialect="native", request={"a": 1}, project="one", idempotency_key="k")
+    first = place.submit(submission=once)
+    elsewhere = Caller(org="local", user=None, role=Role.MEMBER, project="proj_two")
+    with place.database.write() as connection:
+        organisations.add_project(connection, "local", "proj_two", "two", 0.0)
+    with pytest.raises(ConflictError) as caught:
+        place.jobs_of(elsewhere).submit(job_spec(REMOTE), once.model_copy(update={"project": None}))
+    assert first.id not in caught.value.message
 
 
 def test_machines_that_are_not_there_are_adjusted_and_told(place):

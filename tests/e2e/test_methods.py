@@ -1,5 +1,6 @@
 """Every method that a foreign API can ask for, from its request to a model."""
 
+import uuid
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ def test_preferences_are_trained_through_openais_dpo(served):
     events = served.http.get(f"/v1/fine_tuning/jobs/{job['id']}/events?limit=100").json()["data"]
     [first] = [event for event in events if event["type"] == "metrics" and event["data"]["step"] == 1]
     assert {"rewards/margins", "rewards/accuracies"} <= set(first["data"]["extra"])
+    query = {"org_id": "local", "request_id": str(uuid.UUID(job["id"].removeprefix("ftjob-")))}
+    for metrics in ("/job/metrics", "/api/llm/training_job/get/mlflow-metrics"):
+        shown = served.http.get(metrics, params=query)
+        assert shown.status_code == 200, shown.text
+        assert "train_loss" in shown.text
+    assert served.http.get(f"/tunesmith/v1/jobs/{uuid.UUID(query['request_id']).hex}/metrics").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,9 @@ def figures(reports: Iterable[Event]) -> list[Figure]:
     epoch = None
     for report in reports:
         epoch = report.data.get("epoch", epoch)
+        step = report.data["step"]
         for name, key in _FIGURES[report.kind].items():
-            step = report.data["step"]
-            found[key, step] = Figure(key=key, value=report.data[name], at=report.at, step=step, epoch=epoch)
+            value = report.data[name]
+            if value is not None:  # a method that compares answers counts no right tokens
+                found[key, step] = Figure(key=key, value=value, at=report.at, step=step, epoch=epoch)
     return list(found.values())

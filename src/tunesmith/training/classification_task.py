@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from tunesmith.training.batching import TextBatch
 from tunesmith.training.labelled_rows import LabelledRow
-from tunesmith.training.model_task import ModelTask
+from tunesmith.training.row_task import RowTask
 from tunesmith.training.score_model import ScoreModel
 from tunesmith.training.task import Figure, Measured, MicroBatch
 
@@ -29,28 +29,8 @@ class LabelledBatch:
 
 
 @dataclass(eq=False)
-class ClassificationTask(ModelTask):
+class ClassificationTask(RowTask[LabelledRow]):
     """A model that is to give each text its class."""
-
-    rows: Sequence[LabelledRow]
-    validation: Sequence[LabelledRow]
-
-    @property
-    def sequence_count(self) -> int:
-        """Texts of one epoch."""
-        return len(self.rows)
-
-    def micro_batches(self, sequences: Sequence[int]) -> list[MicroBatch]:
-        """The forward passes of one optimizer step."""
-        return list(self._batches([self.rows[index] for index in sequences], self.opened.micro_batch_size))
-
-    def validation_batches(self) -> Iterator[MicroBatch]:
-        """The forward passes of one evaluation."""
-        return self._batches(self.validation, None)
-
-    def lines(self, sequences: Sequence[int]) -> list[int]:
-        """Lines of the training file that these texts come from."""
-        return sorted(self.rows[index].line for index in sequences)
 
     def forward(self, batch: MicroBatch) -> Measured:
         """Loss and hits of some texts."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tunesmith.training.batching import TextBatch
-from tunesmith.training.model_task import ModelTask
 from tunesmith.training.pair_rows import PairRow
-from tunesmith.training.task import Figure, MicroBatch
+from tunesmith.training.row_task import RowTask
+from tunesmith.training.task import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,28 +33,8 @@ class PairBatch:
 
 
 @dataclass(eq=False)
-class PairTask(ModelTask):
+class PairTask(RowTask[PairRow]):
     """A model and its pairs, ready for the loop but for the loss."""
-
-    rows: Sequence[PairRow]
-    validation: Sequence[PairRow]
-
-    @property
-    def sequence_count(self) -> int:
-        """Pairs of one epoch."""
-        return len(self.rows)
-
-    def micro_batches(self, sequences: Sequence[int]) -> list[MicroBatch]:
-        """The forward passes of one optimizer step."""
-        return list(self._batches([self.rows[index] for index in sequences], self.opened.micro_batch_size))
-
-    def validation_batches(self) -> Iterator[MicroBatch]:
-        """The forward passes of one evaluation."""
-        return self._batches(self.validation, None)
-
-    def lines(self, sequences: Sequence[int]) -> list[int]:
-        """Lines of the training file that these pairs come from."""
-        return sorted(self.rows[index].line for index in sequences)
 
     def log_probs(self, batch: PairBatch) -> Tensor:
         """Log-probabilities [P, 2] in nats of the answers."""

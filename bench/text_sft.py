@@ -1,15 +1,13 @@
-"""Supervised fine-tuning of SmolLM2-135M with LoRA: our engine against TRL's SFTTrainer, step by step on the same data.
+"""Fine-tuning SmolLM2-135M with LoRA: our engine against TRL's and LLaMA-Factory's, step by step on the same rows.
 
-Both train the same packed rows of 512 tokens, two a step, in the same order, from the same initial adapter, in turn
-(A, B, A, B) and each in a process of its own. A speed only counts if the losses agree. TRL has its best flags for this
-job: packing, no gradient checkpointing, no reports. Prints medians of whole steps and ratios.
+All engines train the same rows in the same order from the same weights, in turn (A, B, C, A, B, C), each in a process
+of its own. A speed only counts if the losses agree. Prints medians of whole steps and ratios.
+
+LLaMA-Factory needs an environment of its own: `python bench/engines/llama_factory_environment.py FOLDER` makes one.
 """
 
 import argparse
-import itertools
 import json
-import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,40 +16,32 @@ import time
 from pathlib import Path
 from typing import Any
 
+from engines.case import CASES, Case, Order, write_rows
+
 ROOT = Path(__file__).parents[1]
-SEED = 42
-RATE = 2e-4
-LENGTH = 512
-ROWS_A_STEP = 2
 WARM_UP_STEPS = 3
-# Largest difference of a step's loss: absolute in float32, a share of the loss in bfloat16, where both engines round
-# every product to 8 bits in an order of their own.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
 
 
 def main() -> None:
-    """Run both engines in turn for each number format, compare, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the engines in turn for each case, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"], choices=list(TOLERANCE))
     parser.add_argument("--model", type=Path, help="folder of the model; converted from its package if not given")
+    parser.add_argument("--llama-factory", type=Path, help="its environment's folder; left out if not given")
     parser.add_argument("--json", type=Path, help="also write the figures there")
-    parser.add_argument("--child", choices=["ours", "trl"], help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child:
-        child = train_ours if arguments.child == "ours" else train_trl
-        child(arguments.model, arguments.work, arguments.dtypes[0], arguments.steps)
-        return
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or _converted()
         report = {
-            dtype: _compare(model, Path(folder), dtype, arguments.steps, arguments.rounds) for dtype in arguments.dtypes
+            name: _compare(CASES[name], model, Path(folder) / name, arguments.steps, arguments.rounds, pythons)
+            for name in arguments.cases
+            for pythons in [_pythons(CASES[name], arguments.llama_factory)]
         }
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
-    if not all(result["losses_agree"] for result in report.values()):
+    if not all(peer["losses_agree"] for peers in report.values() for peer in peers.values()):
         sys.exit("The losses differ, so the speeds do not count.")
 
 
@@ -63,179 +53,84 @@ def _converted() -> Path:
     return folder
 
 
-def _compare(model: Path, folder: Path, dtype: str, steps: int, rounds: int) -> dict[str, Any]:
-    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "trl": []}
+def _pythons(case: Case, llamafactory: Path | None) -> dict[str, str]:
+    """The interpreter of each engine."""
+    own = {engine: sys.executable for engine in case.engines if engine != "llama_factory"}
+    if llamafactory is not None and "llama_factory" in case.engines:
+        own["llama_factory"] = str(llamafactory / "bin" / "python")
+    return own
+
+
+def _compare(case: Case, model: Path, folder: Path, steps: int, rounds: int, pythons: dict[str, str]) -> dict[str, Any]:
+    folder.mkdir()
+    rows = write_rows(case, model, folder / "rows.jsonl", steps)
+    runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in pythons}
     for number in range(rounds):
-        for engine, results in runs.items():
-            work = folder / f"{dtype}-{engine}-{number}"
+        for engine, python in pythons.items():
+            work = folder / f"{engine}-{number}"
             work.mkdir()
-            results.append(_run(engine, model, work, dtype, steps))
-            print(f"{dtype} round {number + 1} {engine:5} {_speed(results[-1]):7.0f} tokens/s", flush=True)
-    worst = max(
-        abs(ours - theirs) / (theirs if dtype == "bfloat16" else 1)
-        for ours, theirs in zip(runs["ours"][0]["losses"], runs["trl"][0]["losses"], strict=True)
-    )
-    figures: dict[str, Any] = {"largest_loss_difference": worst, "losses_agree": worst <= TOLERANCE[dtype]}
-    for engine, results in runs.items():
-        figures[engine] = {
-            "tokens_per_second": statistics.median(_speed(result) for result in results),
-            "seconds_to_first_step": statistics.median(result["first_step"] for result in results),
-            "peak_memory_megabytes": statistics.median(result["memory"] for result in results) / 1e6,
+            order = Order(case=case, engine=engine, model=str(model), rows=str(rows), work=str(work), steps=steps)
+            runs[engine].append(_run(order, python))
+            speed = _speed(runs[engine][-1], runs["ours"][0]["tokens"])
+            print(f"{case.name} round {number + 1} {engine:14} {speed:7.0f} tokens/s", flush=True)
+    tokens = runs["ours"][0]["tokens"]
+    ours = _figures(runs["ours"], tokens)
+    report = {}
+    for engine in [name for name in runs if name != "ours"]:
+        worst = _difference(runs["ours"][0]["losses"], runs[engine][0]["losses"], case)
+        theirs = _figures(runs[engine], tokens)
+        report[engine] = {
+            "largest_loss_difference": worst,
+            "losses_agree": worst <= case.tolerance(engine),
+            "ours": ours,
+            "theirs": theirs,
+            "ratios": {name: ours[name] / theirs[name] for name in ours},
         }
-    figures["ratios"] = {name: figures["ours"][name] / figures["trl"][name] for name in figures["ours"]}
-    _print(dtype, figures)
-    return figures
+        _print(case, engine, report[engine])
+    return report
 
 
-def _run(engine: str, model: Path, work: Path, dtype: str, steps: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--child", engine, "--model", str(model), "--work", str(work)]
+def _difference(ours: list[float], theirs: list[float], case: Case) -> float:
+    """Of a step's loss: absolute in float32, else as a share of the loss."""
+    pairs = list(zip(ours, theirs, strict=True))
+    return max(abs(a - b) / (1 if case.dtype == "float32" else b) for a, b in pairs)
+
+
+def _run(order: Order, python: str) -> dict[str, Any]:
+    work = Path(order.work)
+    (work / "order.json").write_text(order.to_json())
+    script = Path(__file__).parent / "engines" / f"{order.engine}.py"
     began = time.time()
     with (work / "log").open("wb") as log:
-        subprocess.run([*command, "--dtypes", dtype, "--steps", str(steps)], check=True, stdout=log, stderr=log)
+        ended = subprocess.run([python, str(script), str(work / "order.json")], check=False, stdout=log, stderr=log)
+    if ended.returncode:
+        sys.exit(f"{order.engine} failed:\n{(work / 'log').read_text(errors='replace')[-3000:]}")
     result: dict[str, Any] = json.loads((work / "result.json").read_text())
     result["first_step"] = result["ends"][0] - began
     return result
 
 
-def _speed(result: dict[str, Any]) -> float:
-    """Tokens a second of the median step, without the first ones."""
-    ends, tokens = result["ends"], result["tokens"]
-    speeds = [tokens[step] / (ends[step] - ends[step - 1]) for step in range(WARM_UP_STEPS, len(ends))]
-    return statistics.median(speeds)
+def _figures(results: list[dict[str, Any]], tokens: list[int]) -> dict[str, float]:
+    return {
+        "tokens_per_second": statistics.median(_speed(result, tokens) for result in results),
+        "seconds_to_first_step": statistics.median(result["first_step"] for result in results),
+        "peak_memory_megabytes": statistics.median(result["memory"] for result in results) / 1e6,
+    }
 
 
-def _print(dtype: str, figures: dict[str, Any]) -> None:
-    print(f"\n{dtype}: largest difference of a step's loss {figures['largest_loss_difference']:.2e}")
-    print(f"{'':24}{'ours':>10}{'TRL':>10}{'ratio':>8}")
+def _speed(result: dict[str, Any], tokens: list[int]) -> float:
+    """Real tokens a second, without padding, over all steps but the first ones: steps differ in length."""
+    ends = result["ends"]
+    return sum(tokens[WARM_UP_STEPS:]) / (ends[-1] - ends[WARM_UP_STEPS - 1])
+
+
+def _print(case: Case, engine: str, figures: dict[str, Any]) -> None:
+    print(f"\n{case.name}: {case.about}")
+    print(f"largest difference of a step's loss from {engine}: {figures['largest_loss_difference']:.2e}")
+    print(f"{'':24}{'ours':>10}{engine:>16}{'ratio':>8}")
     for name, ratio in figures["ratios"].items():
-        print(f"{name:24}{figures['ours'][name]:10.1f}{figures['trl'][name]:10.1f}{ratio:8.2f}")
+        print(f"{name:24}{figures['ours'][name]:10.1f}{figures['theirs'][name]:16.1f}{ratio:8.2f}")
     print(flush=True)
-
-
-def texts() -> list[str]:
-    """Short texts that ship with the project, some two hundred tokens each."""
-    rows = [json.loads(line) for line in (ROOT / "examples/support_triage/train.jsonl").read_text().splitlines()]
-    return ["\n".join(message["content"] for message in row["messages"]) for row in rows]
-
-
-def train_ours(model: Path, work: Path, dtype: str, steps: int) -> None:
-    """One run of our worker, as a server would start it."""
-    from tunesmith.rundir import RunDirectory
-    from tunesmith.spec.events import Failed, Metrics
-    from tunesmith.worker import main as work_on
-
-    data = work / "rows.jsonl"
-    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts()))
-    run = RunDirectory(work / "run")
-    run.write_spec(_attempt(model, data, dtype, steps))
-    code = work_on(run.path)
-    reported, _ = run.read_events(0)
-    failures = [event.error.sentence() for event in reported if isinstance(event, Failed)]
-    assert code == 0, failures
-    metrics = [event for event in reported if isinstance(event, Metrics)]
-    totals = [0, *(event.tokens_total for event in metrics)]
-    _write_result(
-        work,
-        losses=[event.loss for event in metrics],
-        ends=[event.at.timestamp() for event in metrics],
-        tokens=[after - before for before, after in itertools.pairwise(totals)],
-    )
-
-
-def _attempt(model: Path, data: Path, dtype: str, steps: int) -> Any:
-    from tunesmith.spec import job
-
-    source = job.DataSource(kind="file", id="bench", sha256="0" * 64)
-    return job.AttemptSpec(
-        job_id="bench",
-        attempt=1,
-        purpose="train",
-        inputs=job.Inputs(model=model, train=data, validation=None, adapter=None),
-        spec=job.JobSpec(
-            model=job.ModelSpec(base="SmolLM2-135M-Instruct", dtype=dtype),
-            init_from=None,
-            data=job.DataSpec(
-                train=source, validation=None, max_length=LENGTH, over_long="truncate", packing=True, max_samples=None
-            ),
-            method=job.MethodSpec(kind="sft"),
-            adapter=job.AdapterSpec(rank=16, alpha=32, dropout=0, targets=("all-linear",)),
-            optimization=job.OptimizationSpec(
-                learning_rate=RATE,
-                schedule="constant",
-                warmup_ratio=0,
-                weight_decay=0,
-                max_grad_norm=1.0,
-                epochs=100,
-                max_steps=steps,
-                batch_size=ROWS_A_STEP,
-                micro_batch_size=None,
-                seed=SEED,
-            ),
-            cadence=job.CadenceSpec(eval_steps="epoch", save_steps=10**6, keep_checkpoints=1),
-        ),
-    )
-
-
-def train_trl(model: Path, work: Path, dtype: str, steps: int) -> None:
-    """One run of TRL's SFTTrainer."""
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    ends: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.time())
-
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
-    torch.manual_seed(SEED)
-    adapter = LoraConfig(r=16, lora_alpha=32, lora_dropout=0, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = SFTTrainer(
-        model=get_peft_model(base, adapter),
-        args=SFTConfig(
-            output_dir=str(work / "out"),
-            use_cpu=not torch.cuda.is_available(),
-            bf16=dtype == "bfloat16",
-            per_device_train_batch_size=ROWS_A_STEP,
-            gradient_accumulation_steps=1,
-            gradient_checkpointing=False,
-            packing=True,
-            max_length=LENGTH,
-            max_steps=steps,
-            learning_rate=RATE,
-            lr_scheduler_type="constant",
-            weight_decay=0.0,
-            max_grad_norm=1.0,
-            seed=SEED,
-            data_seed=SEED,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        ),
-        train_dataset=Dataset.from_dict({"text": texts()}),
-        processing_class=AutoTokenizer.from_pretrained(model),
-        callbacks=[Clock()],
-    )
-    trainer.train()
-    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-    totals = [0, *(entry["num_tokens"] for entry in logs)]
-    _write_result(
-        work,
-        losses=[entry["loss"] for entry in logs],
-        ends=ends,
-        tokens=[after - before for before, after in itertools.pairwise(totals)],
-    )
-
-
-def _write_result(work: Path, *, losses: list[float], ends: list[float], tokens: list[float]) -> None:
-    assert all(math.isfinite(loss) for loss in losses)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    result = {"losses": losses, "ends": ends, "tokens": tokens, "memory": memory}
-    (work / "result.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

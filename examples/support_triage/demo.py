@@ -8,14 +8,11 @@ run; default .demo in the repository).
 """
 
 import json
-import os
 import signal
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import base_model
@@ -25,7 +22,8 @@ from display import display_for
 from follow import follow
 from openai.types.fine_tuning import FineTuningJob
 from rich.console import Console
-from service import INTERRUPTS, Service, ServiceError
+from service import INTERRUPTS, Service, ServiceError, interrupt
+from surroundings import cache_folder, new_home, prepare_environment
 from triage import Row, load_rows
 
 _HERE = Path(__file__).resolve().parent
@@ -50,10 +48,10 @@ class DemoError(Exception):
 def main() -> int:
     """Run the demo. Returns 0 if the tuned model beats its base, 1 if not, 130 after a signal."""
     for number in INTERRUPTS:
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     console = Console()
-    _prepare_environment()
-    service = Service(_new_home())
+    prepare_environment()
+    service = Service(new_home())
     try:
         return _guarded_tour(console, service)
     except ServiceError as error:  # of the stop itself
@@ -81,18 +79,11 @@ def _guarded_tour(console: Console, service: Service) -> int:
     return 0
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """End in order, once: what follows the first signal is not disturbed by a second."""
-    for number in INTERRUPTS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def _tour(console: Console, service: Service) -> None:
     started = time.monotonic()
     rows = load_rows(_HELDOUT)
     _heading(console, 1, "the base model")
-    model = base_model.convert(_cache() / "smollm2-135m-instruct")
+    model = base_model.convert(cache_folder() / "smollm2-135m-instruct")
     console.print(f"  {base_model.NAME} in {model}", highlight=False, soft_wrap=True)
 
     _heading(console, 2, "a Tunesmith server")
@@ -174,28 +165,6 @@ def _usage(model: Path, adapter: Path, row: Row) -> str:
 
 def _heading(console: Console, number: int, text: str) -> None:
     console.print(f"\n[bold]{number}/5 {text}[/]", highlight=False)
-
-
-def _cache() -> Path:
-    chosen = os.environ.get("TUNESMITH_DEMO_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "tunesmith"
-
-
-def _new_home() -> Path:
-    parent = Path(os.environ.get("TUNESMITH_DEMO_DIR") or _HERE.parents[1] / ".demo").expanduser().absolute()
-    parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=parent))
-
-
-def _prepare_environment() -> None:
-    """For this process and all that it starts; before torch is imported."""
-    for name in ("NO_PROXY", "no_proxy"):  # the server is on this machine, where no proxy can reach it
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
-    # torch's threads then wait for each other by sleeping rather than spinning (GNU OpenMP), which is several times
-    # faster while other programs use the processor too, and costs nothing while none does.
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import openai
@@ -30,6 +31,13 @@ _MARK = "SUPPORT_TRIAGE_DEMO_RUN"
 
 class ServiceError(Exception):
     """The server did not start, or a process of it could not be ended."""
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End in order, once: what follows the first signal is not disturbed by a second."""
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 class Service:

@@ -1,12 +1,13 @@
-"""Makes the modules of the example importable by the names under which its scripts import each other."""
+"""Makes the modules of the examples importable by the names under which its scripts import each other."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[3] / "examples" / "support_triage"
-sys.path.insert(0, str(FOLDER))
+_EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+FOLDER = _EXAMPLES / "support_triage"
+sys.path[:0] = [str(FOLDER), str(_EXAMPLES / "grade_school_math")]
 
 
 @pytest.fixture(scope="session")

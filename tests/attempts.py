@@ -54,6 +54,7 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
             "seed": 7,
         },
         "cadence": {"eval_steps": "epoch", "save_steps": "epoch", "keep_checkpoints": None, "log_steps": 1},
+        "selection": {"metric": "loss", "best": "lowest", "patience": None, "min_improvement": 0.0, "result": "last"},
         "sampling": None,
         "resources": None,
     }

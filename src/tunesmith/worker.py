@@ -22,6 +22,7 @@ from tunesmith.spec.errors import (
     TunesmithError,
     UnsupportedError,
 )
+from tunesmith.spec.exactness import Fingerprints
 from tunesmith.spec.job import AttemptSpec
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _train(
 ) -> None:
     from transformers.utils.logging import disable_progress_bar
 
+    from tunesmith.training.fingerprint import fingerprints_of
     from tunesmith.training.loop import Loop
     from tunesmith.training.model import device_name, pick_device
     from tunesmith.training.workplace import Workplace
@@ -84,17 +86,29 @@ def _train(
     reporter.started(device_name(device))
     disable_progress_bar()
     flag.step = _step_to_resume(attempt)
-    task = method.build(attempt, Workplace(device=device, run=run, reporter=reporter, poll=flag.poll))
-    flag.poll()
-    loop = Loop(task, attempt.spec, run, reporter, flag)
-    _resume(loop, attempt, reporter)
+
+    def poll() -> None:
+        reporter.beat()
+        flag.poll()
+
+    task = method.build(attempt, Workplace(device=device, run=run, reporter=reporter, poll=poll))
+    poll()
+    fingerprints = fingerprints_of(attempt, device)
+    loop = Loop(task, attempt.spec, fingerprints, run, reporter, flag)
+    _resume(loop, attempt, fingerprints, reporter)
     flag.step = loop.progress.step
     try:
         loop.run()
     finally:
         flag.step = loop.progress.step
     change = loop.finish()
-    reporter.write(events.Succeeded, step=loop.progress.step, path=run.artifact.name, logit_change=change)
+    reporter.write(
+        events.Succeeded,
+        step=loop.progress.step,
+        path=run.artifact.name,
+        weights_of=loop.weights_of,
+        logit_change=change,
+    )
 
 
 def _step_to_resume(attempt: AttemptSpec) -> int:
@@ -107,20 +121,31 @@ def _step_to_resume(attempt: AttemptSpec) -> int:
     return 0
 
 
-def _resume(loop: "Loop", attempt: AttemptSpec, reporter: "Reporter") -> None:
+def _resume(loop: "Loop", attempt: AttemptSpec, fingerprints: Fingerprints, reporter: "Reporter") -> None:
     from tunesmith.training.checkpoint import verify_folder
 
+    reasons = []
     for folder in attempt.resume_from:
         try:
             verify_folder(folder)
-            loop.resume(folder)
+            changes = loop.resume(folder)
         except CheckpointError as error:
             reporter.note(f"A checkpoint is passed over: {error.message}")
+            reasons.append(error.message)
             continue
-        reporter.write(events.Resumed, step=loop.progress.step)
+        loop.adopt(attempt.resume_from)
+        reporter.write(
+            events.Resumed,
+            step=loop.progress.step,
+            exactness="approximate" if changes else "exact",
+            differences=changes,
+            fingerprints=fingerprints,
+        )
         return
-    if attempt.resume_from:
-        reporter.note("No checkpoint is whole: the training starts from its first step.")
+    loop.adopt(attempt.resume_from)
+    if attempt.attempt > 1 or attempt.resume_from:
+        why = tuple(reasons) or ("no checkpoint had been saved",)
+        reporter.write(events.Resumed, step=0, exactness="restarted", differences=why, fingerprints=fingerprints)
 
 
 def _method(kind: str) -> "ModuleType":

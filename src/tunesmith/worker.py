@@ -4,7 +4,9 @@ Run as `python -m tunesmith.worker RUN_DIRECTORY`, or call `main` in a process f
 imported and has computed nothing.
 """
 
+import faulthandler
 import os
+import signal
 import sys
 import traceback
 from contextlib import suppress
@@ -38,6 +40,8 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_
 def main(run_directory: Path) -> int:
     """Carry out the attempt that a run directory describes. Returns the exit code: 0 also after an obeyed stop."""
     os.environ.update(_OFFLINE)
+    # In C, so that it also answers where Python hangs in a library's call.
+    faulthandler.register(signal.SIGUSR1, file=2)
     from tunesmith.training.quantization import hide_bitsandbytes
     from tunesmith.training.reporting import Reporter
     from tunesmith.training.stopping import StopFlag, StopRequested

@@ -124,8 +124,8 @@ class Recorder:
     def _(self, event: reported.StoppedEarly) -> None:
         self._tell(
             event,
-            f"The training ends early, at step {event.step}: {event.evaluations:,} evaluations in a row did not improve "
-            f"on the {event.metric} of step {event.best_step}, {event.best_value:.4g}.",
+            f"The training ends early, at step {event.step}: {event.evaluations:,} evaluations in a row did not "
+            f"improve on the {event.metric} of step {event.best_step}, {event.best_value:.4g}.",
         )
 
     @apply.register

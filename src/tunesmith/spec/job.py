@@ -58,7 +58,8 @@ class StartSpec(Frozen):
 
     kind: Literal["model", "checkpoint", "hub"]
     id: str
-    """Id of a produced model or of a checkpoint, or a repository on the hub."""
+    """Id of a produced model or of a checkpoint, or a repository on the hub. In a request of the native dialect,
+    `JOB@best` is the checkpoint of that job with the best evaluation."""
 
     revision: str | None = None
     """Branch, tag or commit on the hub; once fetched, the commit."""
@@ -206,7 +207,7 @@ class CadenceSpec(Frozen):
     """Offer a checkpoint to the user every so many steps, or at the end of each epoch."""
 
     keep_checkpoints: int | None = Field(ge=1, le=MAX_COUNT)
-    """Keep the newest so many offered checkpoints; none = all."""
+    """Keep the newest so many offered checkpoints, over all attempts, and the best; none = all."""
 
     log_steps: int = Field(default=1, ge=1, le=MAX_COUNT)
     """Report metrics every so many steps."""

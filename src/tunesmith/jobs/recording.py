@@ -236,7 +236,7 @@ class Recorder:
 
 
 def _how_it_goes_on(event: reported.Resumed) -> str:
-    why = "; ".join(event.differences)
+    why = "; ".join(event.differences) or "its worker did not compare"
     match event.exactness:
         case "exact":
             return (

@@ -82,12 +82,12 @@ class Resumed(_Event):
     step: int
     """Of the checkpoint; 0 without one."""
 
-    exactness: Exactness
+    exactness: Exactness = "approximate"
     differences: tuple[str, ...] = ()
     """What is not as it was when the checkpoint was saved, or why no checkpoint can be used."""
 
-    fingerprints: Fingerprints
-    """Of this attempt."""
+    fingerprints: Fingerprints | None = None
+    """Of this attempt; none from a worker of a version that did not compare."""
 
 
 class Metrics(_Event):

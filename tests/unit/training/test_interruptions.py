@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
@@ -164,18 +164,23 @@ def test_the_choice_of_the_best_survives_an_interruption(
     assert [event.is_best for events in disturbed.events for event in of_kind(events, Evaluated)] == best
 
 
-def _spoiled(folders: Sequence[Path], copy: Path, name: str, value: Any) -> Path:
-    """A copy of the newest checkpoint that was written under other circumstances."""
+def _rewrite_state(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a checkpoint's state, and list it as if it had been written so."""
     from tunesmith.training.checkpoint import _write_manifest, read_facts
 
-    shutil.copytree(folders[0], copy)
-    facts = read_facts(copy)
-    path = copy / "trainer/state.json"
+    facts = read_facts(folder)
+    path = folder / "trainer/state.json"
     state = json.loads(path.read_text())
-    state["fingerprints"][name] = value
+    change(state)
     path.write_text(json.dumps(state))
-    (copy / "manifest.json").unlink()
-    _write_manifest(copy, facts)
+    (folder / "manifest.json").unlink()
+    _write_manifest(folder, facts)
+
+
+def _spoiled(folders: Sequence[Path], copy: Path, name: str, value: Any) -> Path:
+    """A copy of the newest checkpoint that was written under other circumstances."""
+    shutil.copytree(folders[0], copy)
+    _rewrite_state(copy, lambda state: state["fingerprints"].update({name: value}))
     return copy
 
 
@@ -213,3 +218,22 @@ def test_a_checkpoint_of_another_spec_or_other_data_is_never_used(
     assert (resumed.step, resumed.exactness) == (0, "restarted")
     assert words in resumed.differences[0]
     assert losses(events) == list(trial.losses().values())
+
+
+def test_losing_what_the_evaluations_have_shown_changes_when_the_training_ends(
+    tiny_model: Path, tmp_path: Path, chat_rows: Path
+) -> None:
+    changes: Any = {
+        "validation": chat_rows,
+        "selection": {"patience": 3, "min_improvement": 1000},
+        "eval_steps": 1,
+        "save_steps": 1,
+    }
+    trial = Trial(tiny_model, chat_rows, tmp_path / "job", **changes)
+    assert len(losses(trial.finished())) == 4
+    copy = tmp_path / "copy"
+    shutil.copytree(trial.checkpoints()[1], copy)
+    _rewrite_state(copy, lambda state: state["progress"].update(choice={}))
+    code, events = run(attempt(tiny_model, chat_rows, **changes, attempt=2, resume_from=[copy]), tmp_path / "more")
+    assert code == 0
+    assert len(losses(events)) == 3

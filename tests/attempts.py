@@ -53,7 +53,14 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
             "gradient_checkpointing": None,
             "seed": 7,
         },
-        "cadence": {"eval_steps": "epoch", "save_steps": "epoch", "keep_checkpoints": None, "log_steps": 1},
+        "cadence": {
+            "eval_steps": "epoch",
+            "save_steps": "epoch",
+            "keep_checkpoints": None,
+            "log_steps": 1,
+            "evaluate_first": False,
+        },
+        "selection": {"metric": "loss", "best": "lowest", "patience": None, "min_improvement": 0.0, "result": "last"},
         "sampling": None,
         "resources": None,
     }

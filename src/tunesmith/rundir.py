@@ -91,6 +91,13 @@ class RunDirectory:
             return [], offset
         return [WORKER_EVENT.validate_json(line) for line in lines], offset + sum(map(len, lines))
 
+    def last_sign(self) -> float | None:
+        """When the worker last showed that it gets on, in seconds since the epoch; none before its first event."""
+        try:
+            return self.events.stat().st_mtime
+        except FileNotFoundError:
+            return None
+
     def hold(self) -> None:
         """Mark the worker as living for as long as this process exists, whatever ends it.
 
@@ -138,6 +145,10 @@ class EventWriter:
     def write(self, event: WorkerEvent) -> None:
         """Append one event."""
         os.write(self._descriptor, event.model_dump_json().encode() + b"\n")
+
+    def touch(self) -> None:
+        """Show by the file's time of change that the worker gets on, though there is nothing to report."""
+        os.utime(self._descriptor)
 
     def close(self) -> None:
         """Make everything written durable, and end."""

@@ -4,7 +4,9 @@ Run as `python -m tunesmith.worker RUN_DIRECTORY`, or call `main` in a process f
 imported and has computed nothing.
 """
 
+import faulthandler
 import os
+import signal
 import sys
 import traceback
 from contextlib import suppress
@@ -22,6 +24,7 @@ from tunesmith.spec.errors import (
     TunesmithError,
     UnsupportedError,
 )
+from tunesmith.spec.exactness import Fingerprints
 from tunesmith.spec.job import AttemptSpec
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_
 def main(run_directory: Path) -> int:
     """Carry out the attempt that a run directory describes. Returns the exit code: 0 also after an obeyed stop."""
     os.environ.update(_OFFLINE)
+    # In C, so that it also answers where Python hangs in a library's call.
+    faulthandler.register(signal.SIGUSR1, file=2)
     from tunesmith.training.quantization import hide_bitsandbytes
     from tunesmith.training.reporting import Reporter
     from tunesmith.training.stopping import StopFlag, StopRequested
@@ -76,6 +81,7 @@ def _train(
 ) -> None:
     from transformers.utils.logging import disable_progress_bar
 
+    from tunesmith.training.fingerprint import fingerprints_of
     from tunesmith.training.loop import Loop
     from tunesmith.training.model import device_name, pick_device
     from tunesmith.training.workplace import Workplace
@@ -84,17 +90,29 @@ def _train(
     reporter.started(device_name(device))
     disable_progress_bar()
     flag.step = _step_to_resume(attempt)
-    task = method.build(attempt, Workplace(device=device, run=run, reporter=reporter, poll=flag.poll))
-    flag.poll()
-    loop = Loop(task, attempt.spec, run, reporter, flag)
-    _resume(loop, attempt, reporter)
+
+    def poll() -> None:
+        reporter.beat()
+        flag.poll()
+
+    task = method.build(attempt, Workplace(device=device, run=run, reporter=reporter, poll=poll))
+    poll()
+    fingerprints = fingerprints_of(attempt, device)
+    loop = Loop(task, attempt.spec, fingerprints, run, reporter, flag)
+    _resume(loop, attempt, fingerprints, reporter)
     flag.step = loop.progress.step
     try:
         loop.run()
     finally:
         flag.step = loop.progress.step
     change = loop.finish()
-    reporter.write(events.Succeeded, step=loop.progress.step, path=run.artifact.name, logit_change=change)
+    reporter.write(
+        events.Succeeded,
+        step=loop.progress.step,
+        path=run.artifact.name,
+        weights_of=loop.weights_of,
+        logit_change=change,
+    )
 
 
 def _step_to_resume(attempt: AttemptSpec) -> int:
@@ -107,20 +125,31 @@ def _step_to_resume(attempt: AttemptSpec) -> int:
     return 0
 
 
-def _resume(loop: "Loop", attempt: AttemptSpec, reporter: "Reporter") -> None:
+def _resume(loop: "Loop", attempt: AttemptSpec, fingerprints: Fingerprints, reporter: "Reporter") -> None:
     from tunesmith.training.checkpoint import verify_folder
 
+    reasons = []
     for folder in attempt.resume_from:
         try:
             verify_folder(folder)
-            loop.resume(folder)
+            changes = loop.resume(folder)
         except CheckpointError as error:
             reporter.note(f"A checkpoint is passed over: {error.message}")
+            reasons.append(error.message)
             continue
-        reporter.write(events.Resumed, step=loop.progress.step)
+        loop.adopt(attempt.resume_from)
+        reporter.write(
+            events.Resumed,
+            step=loop.progress.step,
+            exactness="approximate" if changes else "exact",
+            differences=changes,
+            fingerprints=fingerprints,
+        )
         return
-    if attempt.resume_from:
-        reporter.note("No checkpoint is whole: the training starts from its first step.")
+    loop.adopt(attempt.resume_from)
+    if attempt.attempt > 1 or attempt.resume_from:
+        why = tuple(reasons) or ("no checkpoint had been saved",)
+        reporter.write(events.Resumed, step=0, exactness="restarted", differences=why, fingerprints=fingerprints)
 
 
 def _method(kind: str) -> "ModuleType":

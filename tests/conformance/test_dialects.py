@@ -8,7 +8,8 @@ from fastapi import FastAPI
 from stored_jobs import EMPTY_SERVICES, job_spec, optimization, stored_job
 from tunesmith.plugins import load_plugins
 from tunesmith.spec.errors import ERRORS, InvalidRequestError
-from tunesmith.spec.job import CadenceSpec, DataSource, ModelSpec
+from tunesmith.spec.exactness import Resume
+from tunesmith.spec.job import CadenceSpec, DataSource, ModelSpec, SelectionSpec
 from tunesmith.spec.lifecycle import State
 
 DIALECTS = load_plugins("tunesmith.dialects")
@@ -29,8 +30,10 @@ def job(state, source):
             DataSource(kind=source, id="a" * 32, sha256="0" * 64),
             model=ModelSpec(base="owner/m", dtype="float32"),
             optimization=optimization(epochs=1.5, batch_size=4, micro_batch_size=2),
-            cadence=CadenceSpec(eval_steps=5, save_steps="epoch", keep_checkpoints=None),
+            cadence=CadenceSpec(eval_steps=5, save_steps="epoch", keep_checkpoints=None, evaluate_first=True),
+            selection=SelectionSpec(patience=3, result="best"),
         ),
+        resumes=(Resume(at=2.5, attempt=2, step=4, exactness="approximate", differences=("torch 3 instead of 2",)),),
         error=InvalidRequestError("no", hint="do").info if state is State.FAILED else None,
         model_id="ft:m:local::12345678" if state is State.SUCCEEDED else None,
     )

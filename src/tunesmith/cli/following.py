@@ -68,7 +68,7 @@ def follow(client: Client, id: str, *, timeout: float | None) -> Iterator[Update
             reached = time.monotonic()
             last = events[-1]["id"] if events else last
             metrics = _newest_metrics(events) or metrics
-            standing = standing_at(job["state"], {"total_steps": job["total_steps"], **metrics})
+            standing = standing_at(job["state"], {"total_steps": job["total_steps"], **metrics, "step": job["step"]})
             yield Update(job=job, events=tuple(events), standing=standing)
             if job["state"] in ENDED:
                 return

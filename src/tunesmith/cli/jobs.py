@@ -71,6 +71,7 @@ def get(id: Id, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
             ("Started", moment(job["started_at"])),
             ("Finished", moment(job["finished_at"])),
             ("Model", job["model"] or "-"),
+            *(("Resumed", _resume(resume)) for resume in job["resumes"]),
             ("Error", " ".join(filter(None, (error.get("message"), error.get("hint")))) or "-"),
             *(("Note", note) for note in job["notes"]),
         ]
@@ -140,6 +141,11 @@ def _labels(pairs: list[str]) -> dict[str, str]:
 
 def _steps(job: Json) -> str:
     return f"{job['step'] or 0}/{job['total_steps']}" if job["total_steps"] else "-"
+
+
+def _resume(resume: Json) -> str:
+    where = "from the first step" if resume["exactness"] == "restarted" else f"from step {resume['step']}"
+    return "; ".join([f"{moment(resume['at'])}, {where}, {resume['exactness']}", *resume["differences"]])
 
 
 def _plot(events: list[Json]) -> None:

@@ -30,7 +30,7 @@ from tunesmith.spec.errors import (
     subject,
 )
 from tunesmith.spec.events import Checked, Failed
-from tunesmith.spec.job import AttemptSpec, DataSource, Frozen, Inputs, JobSpec
+from tunesmith.spec.job import AttemptSpec, DataSource, DataSpec, Frozen, Inputs, JobSpec
 from tunesmith.spec.reading import Reading
 from tunesmith.storage import Storage
 from tunesmith.store import datasets, files
@@ -193,6 +193,7 @@ def _check_method(spec: JobSpec) -> None:
         known = ", ".join(methods)
         raise UnsupportedError(f"Method {spec.method.kind!r} is not available; known: {known}.", param="method.kind")
     _check_kind_of_model(spec, methods[spec.method.kind])
+    _check_selection(spec, methods[spec.method.kind])
     try:
         methods[spec.method.kind].Parameters.model_validate(spec.method.parameters)
     except ValidationError as error:
@@ -219,6 +220,37 @@ def _check_kind_of_model(spec: JobSpec, method: ModuleType) -> None:
             raise UnsupportedError(
                 f"The data are pictures, and a {spec.model.modality!r} model is asked for.", param=f"data.{param}"
             )
+
+
+def _check_selection(spec: JobSpec, method: ModuleType) -> None:
+    """Refuse what is to follow from evaluations that there will not be, or from a figure that they do not have."""
+    known = ("loss", *method.FIGURES)
+    if spec.selection.metric not in known:
+        raise InvalidRequestError(
+            f"Method {spec.method.kind!r} reports no figure {spec.selection.metric!r}; it reports: {', '.join(known)}.",
+            param="selection.metric",
+        )
+    if _has_validation(spec.data):
+        return
+    for param, is_asked_for in (
+        ("selection.patience", spec.selection.patience is not None),
+        ("selection.result", spec.selection.result == "best"),
+        ("cadence.evaluate_first", spec.cadence.evaluate_first),
+    ):
+        if is_asked_for:
+            raise InvalidRequestError(
+                f"{param} needs rows to evaluate, and the job has none.",
+                param=param,
+                hint="Give validation data, or a split with a share for validation.",
+            )
+
+
+def _has_validation(data: DataSpec) -> bool:
+    """Whether there may be rows to evaluate; a column's values are known only once they are read."""
+    if data.validation is not None:
+        return True
+    split = data.split
+    return split is not None and (split.by == "column" or sum(split.ratios[1:2]) > 0)
 
 
 def _judge(run: RunDirectory, ended: Exit) -> None:

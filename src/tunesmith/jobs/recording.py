@@ -9,6 +9,7 @@ from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.transitions import move
 from tunesmith.rundir import RunDirectory
 from tunesmith.spec import events as reported
+from tunesmith.spec.exactness import Resume
 from tunesmith.spec.lifecycle import STOPPING, State, Trigger, after
 from tunesmith.store import attempts, checkpoints, events, jobs
 from tunesmith.store.attempts import Attempt
@@ -66,7 +67,17 @@ class Recorder:
 
     @apply.register
     def _(self, event: reported.Resumed) -> None:
-        self._tell(event, f"Training goes on from the checkpoint of step {event.step}.")
+        job = self._job()
+        resume = Resume(
+            at=event.at.timestamp(),
+            attempt=self._attempt.number,
+            step=event.step,
+            exactness=event.exactness,
+            differences=event.differences,
+        )
+        values = [each.model_dump(mode="json") for each in (*job.resumes, resume)]
+        jobs.change(self._connection, job.id, step=event.step, resumes=values)
+        self._tell(event, _how_it_goes_on(event), "info" if event.exactness == "exact" else "warn")
 
     @apply.register
     def _(self, event: reported.Metrics) -> None:
@@ -82,8 +93,40 @@ class Recorder:
         self._tell(event, f"Step {event.step}/{event.total_steps}: training loss={event.loss:.2f}")
 
     @apply.register
+    def _(self, event: reported.Progressed) -> None:
+        jobs.change(
+            self._connection,
+            self._attempt.job_id,
+            step=event.step,
+            total_steps=event.total_steps,
+            trained_tokens=event.tokens_total,
+            estimated_finish=event.at.timestamp() + event.eta_seconds,
+        )
+
+    @apply.register
+    def _(self, event: reported.Anomaly) -> None:
+        figure = {"loss": "loss", "grad_norm": "gradient norm"}[event.figure]
+        if event.what == "spike":
+            what = f"the {figure} is {event.value:.3g}, and {event.usual:.3g} was usual in the steps before"
+        else:
+            what = (
+                f"the smoothed loss has been far above its lowest, {event.usual:.3g}, for long: it is {event.value:.3g}"
+            )
+        lines = ", ".join(map(str, event.lines))
+        self._tell(event, f"Step {event.step}: {what}. Lines of its rows: {lines}. The training goes on.", "warn")
+
+    @apply.register
     def _(self, event: reported.Evaluated) -> None:
-        self._tell(event, f"Step {event.step}: full validation loss={event.loss:.2f}")
+        best = " (the best so far)" if event.is_best else ""
+        self._tell(event, f"Step {event.step}: full validation loss={event.loss:.2f}{best}")
+
+    @apply.register
+    def _(self, event: reported.StoppedEarly) -> None:
+        self._tell(
+            event,
+            f"The training ends early, at step {event.step}: {event.evaluations:,} evaluations in a row did not "
+            f"improve on the {event.metric} of step {event.best_step}, {event.best_value:.4g}.",
+        )
 
     @apply.register
     def _(self, event: reported.CheckpointSaved) -> None:
@@ -99,14 +142,12 @@ class Recorder:
             files = self._publisher.offer(self._connection, path, org=org, step=event.step, at=at)
         checkpoints.add(
             self._connection,
+            event,
             job_id=job_id,
             attempt=self._attempt.number,
-            step=event.step,
             path=str(path),
-            offered=event.offered,
             metrics=self._metrics_at(event.step),
             files=files,
-            at=at,
         )
         if event.offered:
             self._tell(event, f"Checkpoint created at step {event.step}.")
@@ -142,6 +183,8 @@ class Recorder:
         if after(job.state, Trigger.SUCCEED) is State.SUCCEEDED:
             path = self._publisher.move_artifact(job, self._run.path / event.path)
             self._publisher.publish(self._connection, job, path, at=at)
+        if event.weights_of is not None:
+            self._tell(event, f"The result has the weights of step {event.weights_of}, the best one.", kind="note")
         self._tell(event, f"The result was reloaded and changes the model's logits by up to {event.logit_change:.3g}.")
         self._settle(event, Trigger.SUCCEED)
 
@@ -190,3 +233,17 @@ class Recorder:
             attempt=self._attempt.number,
             data=data,
         )
+
+
+def _how_it_goes_on(event: reported.Resumed) -> str:
+    why = "; ".join(event.differences) or "its worker did not compare"
+    match event.exactness:
+        case "exact":
+            return (
+                f"Training goes on from the checkpoint of step {event.step}, exactly: spec, data, tokenizer, model, "
+                "libraries and device are the same."
+            )
+        case "approximate":
+            return f"Training goes on from the checkpoint of step {event.step}, approximately: {why}."
+        case "restarted":
+            return f"Training starts again from its first step: {why.rstrip('.')}."

@@ -234,6 +234,16 @@ class Jobs:
             self._get(connection, id)
             return checkpoints.offered(connection, id)
 
+    def best_checkpoint(self, id: str) -> Checkpoint | None:
+        """The checkpoint that the user asked for with the best evaluation, by the job's `selection`; none without one.
+
+        Raises:
+            JobNotFoundError: no such job.
+        """
+        with self._database.read() as connection:
+            job = self._get(connection, id)
+            return checkpoints.best_of(checkpoints.offered(connection, id), job.spec.selection.best)
+
     def checkpoint(self, id: str, checkpoint_id: str) -> Checkpoint:
         """One checkpoint.
 

@@ -9,6 +9,7 @@ from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.recording import Recorder
 from tunesmith.jobs.scheduler import CLAIM_SECONDS
 from tunesmith.jobs.service import run_directory
+from tunesmith.jobs.stalls import Patience, Stalls
 from tunesmith.jobs.tidying import tidy
 from tunesmith.rundir import RunDirectory
 from tunesmith.runners import Exit, Handle, Runner
@@ -33,7 +34,14 @@ class Supervisor:
     """One pass over all running attempts at a time."""
 
     def __init__(
-        self, database: Database, runner: Runner, publisher: Publisher, use: ContentUse, runs: Path, server_id: str
+        self,
+        database: Database,
+        runner: Runner,
+        publisher: Publisher,
+        use: ContentUse,
+        runs: Path,
+        server_id: str,
+        patience: Patience,
     ) -> None:
         self._database = database
         self._runner = runner
@@ -43,6 +51,7 @@ class Supervisor:
         self._server_id = server_id
         self._signalled: dict[tuple[str, int], float] = {}  # when each attempt was last asked to stop
         self._settled_at: dict[tuple[str, int], float] = {}
+        self._stalls = Stalls(patience)
 
     def tick(self) -> None:
         """Look after every attempt that has not ended.
@@ -84,7 +93,7 @@ class Supervisor:
         if ended is not None:
             self._end(attempt, run, ended)
         elif handle:
-            self._enforce(attempt, handle)
+            self._enforce(attempt, handle, run)
 
     def _recover(self, attempt: Attempt, run: RunDirectory) -> Handle | None:
         """Find a worker that was started just before the server died and could not write down its handle."""
@@ -105,7 +114,7 @@ class Supervisor:
                     recorder.apply(event)
                 attempt = attempts.change(connection, attempt, events_offset=offset)
 
-    def _enforce(self, attempt: Attempt, handle: Handle) -> None:
+    def _enforce(self, attempt: Attempt, handle: Handle, run: RunDirectory) -> None:
         """Ask to stop once, remove after the grace, and remove what lingers after its last event."""
         key = (attempt.job_id, attempt.number)
         now = time.monotonic()
@@ -118,9 +127,29 @@ class Supervisor:
                 self._runner.stop(handle, force=False)
             elif now - self._signalled[key] > GRACE_SECONDS:
                 self._runner.stop(handle, force=True)
+        else:
+            self._look_for_stall(attempt, handle, run)
+
+    def _look_for_stall(self, attempt: Attempt, handle: Handle, run: RunDirectory) -> None:
+        """Warn of a worker that has shown no sign of getting on for long, and remove it after longer."""
+        match self._stalls.look((attempt.job_id, attempt.number), run.last_sign()):
+            case "warn":
+                self._runner.dump(handle)
+                with self._database.write() as connection:
+                    job = jobs.get(connection, attempt.job_id)
+                    assert job is not None
+                    events.add(
+                        connection, job.id, at=time.time(), kind="anomaly", level="warn", attempt=attempt.number,
+                        message=f"The worker has shown no sign of getting on for {self._stalls.patience.warning:g} s, "
+                        f"since step {job.step}. Where it stands is in its log.",
+                        data={"what": "stall", "step": job.step, "seconds": self._stalls.patience.warning},
+                    )  # fmt: skip
+            case "lost":
+                self._runner.stop(handle, force=True)
 
     def _end(self, attempt: Attempt, run: RunDirectory, ended: Exit) -> None:
         now = time.time()
+        how = self._stalls.verdict((attempt.job_id, attempt.number)) or _how(ended)
         with self._database.write() as connection:
             job = jobs.get(connection, attempt.job_id)
             assert job is not None
@@ -132,14 +161,14 @@ class Supervisor:
                     losses = job.fruitless_losses + 1
                     events.add(
                         connection, job.id, at=now, kind="note", level="warn", attempt=attempt.number,
-                        message=f"The worker was lost ({_how(ended)}). Its log is kept with the job.",
+                        message=f"The worker was lost ({how}). Its log is kept with the job.",
                     )  # fmt: skip
                     jobs.change(connection, job.id, fruitless_losses=losses)
                     if losses < _MAX_FRUITLESS_LOSSES:
                         recorder.settle_without_word(trigger=Trigger.LOST, at=now)
                     else:
                         error = WorkerLostError(
-                            f"The worker was lost {losses} times without getting further ({_how(ended)}).",
+                            f"The worker was lost {losses} times without getting further ({how}).",
                             hint="Read the job's log; a signal 9 often means that the machine ran out of memory.",
                         )
                         jobs.change(connection, job.id, error=error.info.model_dump())

@@ -3,6 +3,7 @@
 Every module has
 
 - `MODALITIES` and `TASKS`: the kinds of model that it trains, as `ModelSpec` calls them;
+- `FIGURES`: what it reports besides the loss, by the names that `spec.selection.metric` may have.
 - `class Parameters(Frozen)`: what `spec.method.parameters` may hold. The server validates with it, so a method imports
   torch and the engine only inside its functions.
 - `check(attempt, poll) -> None`: raise unless something can be trained; reads no weights.

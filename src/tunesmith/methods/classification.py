@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MODALITIES = ("text",)
 TASKS = ("sequence_classification",)
+FIGURES = ("accuracy",)
 
 
 class Parameters(Frozen):

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 MODALITIES = ("text",)
 TASKS = ("causal_lm",)
+FIGURES = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+)
 
 
 class Parameters(Frozen):

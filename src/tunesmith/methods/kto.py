@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MODALITIES = ("text",)
 TASKS = ("causal_lm",)
+FIGURES = ("kl", "rewards/chosen", "logps/chosen", "rewards/rejected", "logps/rejected")
 
 
 class Parameters(Frozen):

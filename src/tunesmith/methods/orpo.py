@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 MODALITIES = ("text",)
 TASKS = ("causal_lm",)
+FIGURES = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+    "nll_loss",
+    "log_odds_ratio",
+    "log_odds_chosen",
+)
 
 
 class Parameters(Frozen):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MODALITIES = ("text",)
 TASKS = ("sequence_classification",)
+FIGURES = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins")
 
 
 class Parameters(Frozen):

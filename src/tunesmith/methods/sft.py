@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MODALITIES = ("text",)
 TASKS = ("causal_lm",)
+FIGURES = ("token_accuracy",)
 
 
 class Parameters(Frozen):

@@ -62,6 +62,10 @@ class Runner(Protocol):
         """Ask the worker to save and end, or with `force` remove it and its children at once."""
         ...
 
+    def dump(self, handle: Handle) -> None:
+        """Have the worker write to its log where each of its threads stands."""
+        ...
+
     def close(self) -> None:
         """Release what the runner itself holds. Workers go on."""
         ...

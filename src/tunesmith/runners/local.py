@@ -119,6 +119,12 @@ class LocalRunner:
             else:
                 os.kill(_pid(handle), signal.SIGTERM)
 
+    def dump(self, handle: Handle) -> None:
+        """SIGUSR1, which a worker listens to from its first moment."""
+        if _is_alive(handle):
+            with suppress(ProcessLookupError):
+                os.kill(_pid(handle), signal.SIGUSR1)
+
     def close(self) -> None:
         """End the warm parent."""
         if self._forks is not None:

@@ -32,6 +32,7 @@ from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.scheduler import Scheduler
 from tunesmith.jobs.service import Jobs
+from tunesmith.jobs.stalls import Patience
 from tunesmith.jobs.supervisor import Supervisor
 from tunesmith.jobs.tidying import Tidier
 from tunesmith.plugins import load_plugins
@@ -188,6 +189,7 @@ def _build(
         )
 
     preparer = Preparer(database, admission, use)
-    supervisor = Supervisor(database, runner, publisher, use, home.jobs, server_id)
+    patience = Patience(warning=settings.stall_warning_seconds, limit=settings.stall_limit_seconds)
+    supervisor = Supervisor(database, runner, publisher, use, home.jobs, server_id, patience)
     scheduler = Scheduler(database, runner, resolver, use, home.jobs, server_id)
     return open_doors, preparer, [supervisor, preparer, scheduler, Tidier(database, use, upload_parts, hub)]

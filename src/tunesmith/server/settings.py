@@ -77,6 +77,12 @@ class Settings(BaseSettings):
     """Keep a parent process with the training libraries imported, so that jobs start within a second. Needs about
     600 MB of memory."""
 
+    stall_warning_seconds: float = Field(default=600.0, gt=0)
+    """A worker that shows no sign of getting on for so long is warned of in an event."""
+
+    stall_limit_seconds: float = Field(default=1800.0, gt=0)
+    """One that shows none for so long is removed, and its job goes on in another."""
+
     unavailable_resources: Literal["adjust", "refuse"] = "adjust"
     """What becomes of a job that asks for GPUs or nodes which this server has not: it runs on what there is and says
     so, or it is refused."""

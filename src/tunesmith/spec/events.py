@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from tunesmith.spec.errors import ErrorInfo
+from tunesmith.spec.exactness import Exactness, Fingerprints
 from tunesmith.spec.job import Frozen
 
 
@@ -75,10 +76,18 @@ class Checked(_Event):
 
 
 class Resumed(_Event):
-    """Training goes on from a checkpoint."""
+    """A later attempt of a job begins to train: from a checkpoint, or anew because none can be used."""
 
     kind: Literal["resumed"] = "resumed"
     step: int
+    """Of the checkpoint; 0 without one."""
+
+    exactness: Exactness = "approximate"
+    differences: tuple[str, ...] = ()
+    """What is not as it was when the checkpoint was saved, or why no checkpoint can be used."""
+
+    fingerprints: Fingerprints | None = None
+    """Of this attempt; none from a worker of a version that did not compare."""
 
 
 class Metrics(_Event):
@@ -119,6 +128,34 @@ class Metrics(_Event):
     """Means of what else the method measures, by TRL's names, such as `rewards/margins`."""
 
 
+class Progressed(_Event):
+    """How far the training is between two reports of metrics; at most once a second."""
+
+    kind: Literal["progressed"] = "progressed"
+    step: int
+    total_steps: int
+    tokens_total: int
+    eta_seconds: float
+
+
+class Anomaly(_Event):
+    """Something looks wrong. Nothing is done about it."""
+
+    kind: Literal["anomaly"] = "anomaly"
+    what: Literal["spike", "divergence"]
+    """`spike`: one step's figure stands far above those before it. `divergence`: the smoothed loss has been far above
+    its best for long."""
+
+    step: int
+    figure: Literal["loss", "grad_norm"]
+    value: float
+    usual: float
+    """What it is held against: the median of the steps before, or the lowest smoothed loss."""
+
+    lines: tuple[int, ...]
+    """Lines (at most 20) of the training file that the step's rows come from."""
+
+
 class Evaluated(_Event):
     """The validation rows were scored."""
 
@@ -127,6 +164,20 @@ class Evaluated(_Event):
     loss: float
     token_accuracy: float | None
     extra: dict[str, float] = Field(default={})
+    is_best: bool = False
+    """Whether this is the best evaluation so far, by the job's `selection`."""
+
+
+class StoppedEarly(_Event):
+    """The training is over before its last step: the evaluations have not improved for as long as was asked for."""
+
+    kind: Literal["stopped_early"] = "stopped_early"
+    step: int
+    best_step: int
+    best_value: float
+    metric: str
+    evaluations: int
+    """Those in a row without improvement."""
 
 
 class CheckpointSaved(_Event):
@@ -138,7 +189,11 @@ class CheckpointSaved(_Event):
     """Folder, relative to the attempt's run directory."""
 
     offered: bool
-    """True for checkpoints of the requested cadence; false for those kept only to survive a crash."""
+    """True for checkpoints of the requested cadence; false for those kept only to survive a crash, or because their
+    weights are to become the result."""
+
+    score: float | None = None
+    """The figure of the job's `selection`, if the validation rows were scored after this step."""
 
 
 class CheckpointRemoved(_Event):
@@ -147,6 +202,7 @@ class CheckpointRemoved(_Event):
     kind: Literal["checkpoint_removed"] = "checkpoint_removed"
     step: int
     path: str
+    """Folder, relative to the attempt's run directory; absolute for one of an earlier attempt."""
 
 
 class Note(_Event):
@@ -179,6 +235,9 @@ class Succeeded(_Event):
     path: str
     """Folder of the artifact, relative to the attempt's run directory."""
 
+    weights_of: int | None = None
+    """The step that the weights are of, if it is not the last one."""
+
     logit_change: float
     """Largest absolute change of a logit, on a probe, between the base model and the reloaded result."""
 
@@ -189,7 +248,10 @@ WorkerEvent = Annotated[
     | Checked
     | Resumed
     | Metrics
+    | Progressed
+    | Anomaly
     | Evaluated
+    | StoppedEarly
     | CheckpointSaved
     | CheckpointRemoved
     | Note

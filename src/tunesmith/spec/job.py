@@ -58,7 +58,8 @@ class StartSpec(Frozen):
 
     kind: Literal["model", "checkpoint", "hub"]
     id: str
-    """Id of a produced model or of a checkpoint, or a repository on the hub."""
+    """Id of a produced model or of a checkpoint, or a repository on the hub. In a request of the native dialect,
+    `JOB@best` is the checkpoint of that job with the best evaluation."""
 
     revision: str | None = None
     """Branch, tag or commit on the hub; once fetched, the commit."""
@@ -206,10 +207,38 @@ class CadenceSpec(Frozen):
     """Offer a checkpoint to the user every so many steps, or at the end of each epoch."""
 
     keep_checkpoints: int | None = Field(ge=1, le=MAX_COUNT)
-    """Keep the newest so many offered checkpoints; none = all."""
+    """Keep the newest so many offered checkpoints, over all attempts, and the best; none = all."""
 
     log_steps: int = Field(default=1, ge=1, le=MAX_COUNT)
     """Report metrics every so many steps."""
+
+    evaluate_first: bool = False
+    """Whether the validation rows are also scored before the first step."""
+
+
+class SelectionSpec(Frozen):
+    """Which evaluation counts as the best, and what follows from that. An evaluation before the first step takes no
+    part."""
+
+    metric: str = Field(default="loss", min_length=1, max_length=64)
+    """Figure of the evaluations: `loss`, or another one that the method reports."""
+
+    best: Literal["lowest", "highest"] = "lowest"
+    """Which value of it is the best."""
+
+    patience: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    """End after this many evaluations in a row without improvement; none = train all steps."""
+
+    min_improvement: float = Field(default=0.0, ge=0)
+    """An evaluation that is better than the best before it by no more than this counts as one without improvement."""
+
+    result: Literal["last", "best"] = "last"
+    """Whether the result has the weights of the last step or those of the best evaluation."""
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether anything follows from evaluations, which then there must be."""
+        return self.patience is not None or self.result == "best"
 
 
 class SamplingSpec(Frozen):
@@ -243,6 +272,7 @@ class JobSpec(Frozen):
     adapter: AdapterSpec | None
     optimization: OptimizationSpec
     cadence: CadenceSpec
+    selection: SelectionSpec = SelectionSpec()
     sampling: SamplingSpec | None = None
     resources: ResourcesSpec | None = None
     """None = what the server gives a job by itself."""

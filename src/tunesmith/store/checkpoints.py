@@ -1,9 +1,12 @@
 """Rows of checkpoints: whole states on disk."""
 
 import uuid
+from collections.abc import Sequence
+from typing import Literal
 
 from sqlalchemy import Connection, insert, select, update
 
+from tunesmith.spec.events import CheckpointSaved
 from tunesmith.spec.job import Frozen
 from tunesmith.store.rows import to_record
 from tunesmith.store.tables import checkpoints
@@ -22,6 +25,9 @@ class Checkpoint(Frozen):
     """Belongs to the cadence that the user asked for."""
 
     metrics: dict[str, float]
+    score: float | None
+    """The figure by which the job chooses the best; none without an evaluation at its step."""
+
     files: tuple[str, ...]
     """Ids of its files that a user can download."""
 
@@ -30,28 +36,27 @@ class Checkpoint(Frozen):
 
 def add(
     connection: Connection,
+    saved: CheckpointSaved,
     *,
     job_id: str,
     attempt: int,
-    step: int,
     path: str,
-    offered: bool,
     metrics: dict[str, float],
     files: list[str],
-    at: float,
 ) -> None:
-    """Insert a checkpoint."""
+    """Insert a checkpoint that a worker saved in an absolute folder."""
     connection.execute(
         insert(checkpoints).values(
             id=uuid.uuid4().hex,
             job_id=job_id,
             attempt=attempt,
-            step=step,
+            step=saved.step,
             path=path,
-            offered=offered,
+            offered=saved.offered,
             metrics=metrics,
+            score=saved.score,
             files=files,
-            created_at=at,
+            created_at=saved.at.timestamp(),
         )
     )
 
@@ -98,3 +103,10 @@ def offered(connection: Connection, job_id: str) -> list[Checkpoint]:
         if checkpoint.offered:
             newest.setdefault(checkpoint.step, checkpoint)
     return list(newest.values())
+
+
+def best_of(offered: Sequence[Checkpoint], best: Literal["lowest", "highest"]) -> Checkpoint | None:
+    """The one with the best score, of equal ones the earliest; none if none was evaluated."""
+    scored = [checkpoint for checkpoint in offered if checkpoint.score is not None]
+    sign = 1 if best == "lowest" else -1
+    return min(scored, key=lambda checkpoint: (sign * (checkpoint.score or 0.0), checkpoint.step), default=None)

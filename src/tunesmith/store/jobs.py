@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Text, and_, cast, func, insert, or_, select, update
 
 from tunesmith.spec.errors import ErrorInfo
+from tunesmith.spec.exactness import Resume
 from tunesmith.spec.job import Frozen, JobSpec, Submission
 from tunesmith.spec.lifecycle import ACTIVE, State
 from tunesmith.store.rows import to_record
@@ -51,6 +52,8 @@ class Job(Frozen):
     result_file_id: str | None
     attempts: int
     fruitless_losses: int
+    resumes: tuple[Resume, ...] = ()
+    """How each later attempt went on, in order."""
 
 
 def add(

@@ -61,6 +61,7 @@ jobs = Table(
     Column("result_file_id", String(32)),
     Column("attempts", Integer, nullable=False, default=0),
     Column("fruitless_losses", Integer, nullable=False, default=0),  # workers lost since the last new checkpoint
+    Column("resumes", JSON, nullable=False, default=list),  # how each later attempt went on
     UniqueConstraint("org", "idempotency_key"),
     Index(None, "org", "number"),
 )
@@ -109,6 +110,7 @@ checkpoints = Table(
     Column("path", Text, nullable=False),  # absolute folder
     Column("offered", Boolean, nullable=False),  # belongs to the requested cadence
     Column("metrics", JSON, nullable=False),
+    Column("score", Float),  # the figure by which the job chooses the best; none without an evaluation at its step
     Column("files", JSON, nullable=False),  # ids of its downloadable files
     Column("created_at", Float, nullable=False),
     Column("removed_at", Float),

@@ -1,7 +1,8 @@
 """The one training loop: steps, metrics, evaluation, checkpoints. What is trained, a task knows."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,16 @@ from torch import Tensor
 
 from tunesmith.rundir import RunDirectory
 from tunesmith.spec import events
+from tunesmith.spec.errors import CheckpointError, InvalidRequestError, NonFiniteError
+from tunesmith.spec.exactness import Fingerprints, differences
 from tunesmith.spec.job import JobSpec
-from tunesmith.training.checkpoint import folder_name, remove_folder, write_folder
+from tunesmith.training.checkpoint import folder_name, verify_folder, write_folder
+from tunesmith.training.keeping import Keeping, Kept
 from tunesmith.training.optim import build_optimizer, count_steps, learning_rate
 from tunesmith.training.order import DataOrder
 from tunesmith.training.reporting import Reporter
-from tunesmith.training.state import Progress, load_state, save_state, seed_all
+from tunesmith.training.selection import is_time_to_end, with_evaluation
+from tunesmith.training.state import Progress, fingerprints_in, load_state, save_state, seed_all
 from tunesmith.training.step_reports import Outcome, StepReports, means_of, recorded_event, totals_of
 from tunesmith.training.stopping import StopFlag, StopRequested
 from tunesmith.training.task import TOKEN_ACCURACY, Task
@@ -26,59 +31,81 @@ _MIN_SAVE_INTERVAL = 30.0
 _SAVE_SHARE = 20
 """Such a checkpoint is due once training has lasted this many times as long as the last save took."""
 
-_CRASH_CHECKPOINTS_KEPT = 2
-
 
 class Loop:
     """One training, from its first or a resumed step to its last."""
 
-    def __init__(self, task: Task, spec: JobSpec, run: RunDirectory, reporter: Reporter, flag: StopFlag) -> None:
+    def __init__(
+        self,
+        task: Task,
+        spec: JobSpec,
+        fingerprints: Fingerprints,
+        run: RunDirectory,
+        reporter: Reporter,
+        flag: StopFlag,
+    ) -> None:
         self._task = task
         self._spec = spec
         self._run = run
         self._reporter = reporter
         self._flag = flag
-        self._fingerprint = spec.model_dump_json()
+        self._fingerprints = fingerprints
         self._total = count_steps(spec.optimization, task.sequence_count)
         self._order = DataOrder(spec.optimization, task.sequence_count)
         self._optimizer = build_optimizer(task.model, spec.optimization)
         self._parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
-        self._saved: list[tuple[int, bool]] = []
+        self._keeping = Keeping(run, spec, reporter)
         self._last_save = time.monotonic()
         self._save_seconds = 0.0
         self.progress = Progress()
+        self.weights_of: int | None = None
+        """The step that the artifact's weights are of, if it is not the last one."""
+
         seed_all(spec.optimization.seed)
 
-    def resume(self, folder: Path) -> None:
-        """Go on from a whole checkpoint.
+    def resume(self, folder: Path) -> tuple[str, ...]:
+        """Go on from a whole checkpoint. Returns what is not as it was when it was saved.
 
         Raises:
             CheckpointError: it belongs to another training.
         """
+        before = fingerprints_in(folder, self._fingerprints)
         self._task.load(folder)
-        self.progress = load_state(folder, self._fingerprint, self._optimizer, self._task.model)
+        self.progress = load_state(folder, self._optimizer, self._task.model)
+        return differences(before, self._fingerprints)
+
+    def adopt(self, folders: Sequence[Path]) -> None:
+        """Take over the checkpoints of earlier attempts: they count among those that are kept."""
+        self._keeping.adopt(folders, self.progress.step)
 
     def run(self) -> None:
         """Train to the last step.
 
         Raises:
             StopRequested: the flag was set; a checkpoint holds everything done.
-            NonFiniteError: the loss or the gradient became NaN or infinite.
+            NonFiniteError: the loss, the gradient or a figure of an evaluation became NaN or infinite.
+            InvalidRequestError: something is to follow from evaluations, and there is nothing to evaluate or the method
+                does not report the figure.
         """
+        self._require_evaluations()
         self._reports = StepReports(
-            self._task, self._order, self._total, self._spec.cadence.log_steps, self.progress.window, self._reporter
+            self._task, self._order, self._total, self._spec.cadence.log_steps, self.progress, self._reporter
         )
         try:
+            if self._spec.cadence.evaluate_first and not self.progress.step:
+                self._timed(self._evaluate)
             self._finish_step(self.progress.step)
-            while self.progress.step < self._total:
+            while not self._is_over():
                 self._flag.poll()
                 self._train_step()
                 self._finish_step(self.progress.step)
             self._flag.poll()
         except StopRequested:
-            if self.progress.step and self.progress.step not in dict(self._saved):
+            if self.progress.step and not self._keeping.has(self.progress.step):
                 self._save(offered=False)
             raise
+        if self.progress.step < self._total:
+            self._tell_early_end()
 
     def finish(self) -> float:
         """Write and verify the artifact. Returns by how much it changes the base model's logits.
@@ -87,6 +114,7 @@ class Loop:
             ArtifactError: it failed its check, and was not kept.
         """
         self._optimizer.state.clear()
+        self._take_best()
         changes: list[float] = []
 
         def fill(folder: Path) -> None:
@@ -104,6 +132,7 @@ class Loop:
         self._task.model.train()
         passes = []
         for batch in batches:
+            self._reporter.beat()
             measured = self._task.forward(batch)
             (measured.loss / trained).backward()
             passes.append(replace(measured, loss=measured.loss.detach()))
@@ -149,13 +178,24 @@ class Loop:
             return
         if self._is_due(self._spec.cadence.save_steps, step):
             self._timed(lambda: self._save(offered=True))
-        elif time.monotonic() - self._last_save >= max(_MIN_SAVE_INTERVAL, _SAVE_SHARE * self._save_seconds):
+        elif self._is_best(step) or self._is_loss_large():
             self._timed(lambda: self._save(offered=False))
 
+    def _is_best(self, step: int) -> bool:
+        """Whether the weights after a step would become the result, were this the last evaluation."""
+        return self._spec.selection.result == "best" and self.progress.choice.step == step
+
+    def _is_loss_large(self) -> bool:
+        """Whether a crash would now cost more than a checkpoint does."""
+        return time.monotonic() - self._last_save >= max(_MIN_SAVE_INTERVAL, _SAVE_SHARE * self._save_seconds)
+
     def _is_due(self, cadence: int | str, step: int) -> bool:
-        if step == self._total:
+        if self._is_over():
             return True
         return self._order.ends_epoch(step) if isinstance(cadence, str) else step % cadence == 0
+
+    def _is_over(self) -> bool:
+        return self.progress.step == self._total or is_time_to_end(self.progress.choice, self._spec.selection)
 
     def _timed(self, work: Callable[[], None]) -> None:
         self._reports.flush()
@@ -169,6 +209,7 @@ class Loop:
         with torch.no_grad():
             for batch in self._task.validation_batches():
                 self._flag.poll()
+                self._reporter.beat()
                 passes.append(self._task.forward(batch))
                 trained += batch.trained
         self.progress = self.progress.model_copy(update={"evaluated_step": self.progress.step})
@@ -177,38 +218,91 @@ class Loop:
         numbers, counts = totals_of(passes)
         loss, *totals = numbers.tolist()
         means = means_of(dict(zip(counts, zip(totals, counts.values(), strict=True), strict=True)))
+        figures = {"loss": loss / trained, **means}
+        self._require_finite(figures)
+        self._choose(figures)
         self._reporter.write(
             events.Evaluated,
             step=self.progress.step,
-            loss=loss / trained,
+            loss=figures["loss"],
             token_accuracy=means.pop(TOKEN_ACCURACY, None),
             extra=means,
+            is_best=self.progress.choice.step == self.progress.step,
         )
+
+    def _require_evaluations(self) -> None:
+        is_needed = self._spec.selection.is_asked_for or self._spec.cadence.evaluate_first
+        if is_needed and next(iter(self._task.validation_batches()), None) is None:
+            raise InvalidRequestError(
+                "No row is left for validation, and the job asks for something that follows from evaluations.",
+                param="data.validation",
+                hint="Give validation data, or a larger share of the rows.",
+            )
+
+    def _require_finite(self, figures: Mapping[str, float]) -> None:
+        wrong = [name for name, value in figures.items() if not math.isfinite(value)]
+        if wrong:
+            raise NonFiniteError(
+                f"The validation rows' {', '.join(wrong)} after step {self.progress.step} is not finite.",
+                hint="Lower the learning rate, or look at the validation rows.",
+            )
+
+    def _choose(self, figures: Mapping[str, float]) -> None:
+        """Compare an evaluation with those before it."""
+        step, spec = self.progress.step, self._spec.selection
+        if not step:
+            return
+        if spec.metric not in figures:
+            raise InvalidRequestError(
+                f"The evaluation has no figure {spec.metric!r}; it has {', '.join(figures)}.",
+                param="selection.metric",
+                hint="Choose one of these, or give validation rows of every kind.",
+            )
+        choice = with_evaluation(self.progress.choice, spec, step, figures[spec.metric])
+        self.progress = self.progress.model_copy(update={"choice": choice, "score": figures[spec.metric]})
+
+    def _tell_early_end(self) -> None:
+        choice = self.progress.choice
+        self._reporter.write(
+            events.StoppedEarly,
+            step=self.progress.step,
+            best_step=choice.step,
+            best_value=choice.value,
+            metric=self._spec.selection.metric,
+            evaluations=choice.fruitless,
+        )
+
+    def _take_best(self) -> None:
+        """Load the weights that are to become the result, if those of the last step are not."""
+        if self._spec.selection.result != "best":
+            return
+        for kept in self._keeping.by_score():
+            if kept.step == self.progress.step:
+                return
+            try:
+                verify_folder(kept.folder)
+            except CheckpointError as error:
+                self._reporter.note(f"The weights of step {kept.step} cannot become the result: {error.message}")
+                continue
+            self._task.load(kept.folder)
+            self.weights_of = kept.step
+            return
 
     def _save(self, *, offered: bool) -> None:
         self._reports.flush()
         start = time.monotonic()
         step = self.progress.step
-        name = folder_name(step)
-        write_folder(self._run.checkpoints / name, self._fill, {"step": step, "offered": offered})
-        self._saved.append((step, offered))
+        score = self.progress.score if self.progress.evaluated_step == step else None
+        folder = self._run.checkpoints / folder_name(step)
+        write_folder(folder, self._fill, {"step": step, "offered": offered, "score": score})
         self._last_save = time.monotonic()
         self._save_seconds = self._last_save - start
-        path = f"{self._run.checkpoints.name}/{name}"
-        self._reporter.write(events.CheckpointSaved, step=step, path=path, offered=offered)
-        self._prune(offered=True, keep=self._spec.cadence.keep_checkpoints)
-        self._prune(offered=False, keep=_CRASH_CHECKPOINTS_KEPT)
+        path = str(folder.relative_to(self._run.path))
+        self._reporter.write(events.CheckpointSaved, step=step, path=path, offered=offered, score=score)
+        self._keeping.add(Kept(step, offered, score, folder))
 
     def _fill(self, folder: Path) -> None:
         self._task.save(folder)
-        self.progress = self.progress.model_copy(update={"window": self._reports.window})
-        save_state(folder, self.progress, self._fingerprint, self._optimizer, self._task.model)
-
-    def _prune(self, *, offered: bool, keep: int | None) -> None:
-        if keep is None:
-            return
-        for step, kind in [saved for saved in self._saved if saved[1] is offered][:-keep]:
-            remove_folder(self._run.checkpoints / folder_name(step))
-            self._saved.remove((step, kind))
-            path = f"{self._run.checkpoints.name}/{folder_name(step)}"
-            self._reporter.write(events.CheckpointRemoved, step=step, path=path)
+        update = {"window": self._reports.window, "levels": self._reports.levels}
+        self.progress = self.progress.model_copy(update=update)
+        save_state(folder, self.progress, self._fingerprints, self._optimizer, self._task.model)

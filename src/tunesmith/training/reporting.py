@@ -12,12 +12,23 @@ import torch
 from tunesmith.rundir import EventWriter
 from tunesmith.spec import events
 
+_BEAT_SECONDS = 1.0
+
 
 class Reporter:
     """Writes events."""
 
     def __init__(self, writer: EventWriter) -> None:
         self._writer = writer
+        self._last_beat = 0.0
+
+    def beat(self) -> None:
+        """Show that the work gets on. To be called between pieces of it, by the thread that does it: another one would
+        go on when that hangs."""
+        now = time.monotonic()
+        if now - self._last_beat >= _BEAT_SECONDS:
+            self._last_beat = now
+            self._writer.touch()
 
     def started(self, device: str) -> None:
         """The worker runs."""
@@ -48,12 +59,16 @@ class Pace:
         self._tokens += tokens
         self.steps += 1
 
-    def read(self, steps_left: int) -> tuple[float, float]:
-        """Tokens per second since the last reading, and the seconds that the rest will take."""
+    def speed(self) -> float:
+        """Tokens per second since this was last asked."""
         now = time.monotonic()
         speed = self._tokens / max(now - self._last, 1e-9)
         self._last, self._tokens = now, 0
-        return speed, (now - self._start) / self.steps * steps_left
+        return speed
+
+    def outlook(self, steps_left: int) -> float:
+        """Seconds that the rest will take."""
+        return (time.monotonic() - self._start) / self.steps * steps_left
 
     def exclude(self, seconds: float) -> None:
         """Leave out time spent on evaluating and saving."""

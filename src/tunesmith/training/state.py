@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from tunesmith.spec.errors import CheckpointError
+from tunesmith.spec.exactness import Fingerprints
 from tunesmith.spec.job import Frozen
 from tunesmith.training.adapters import write_tensors
+from tunesmith.training.selection import Choice
+from tunesmith.training.watch import Levels
 
 FOLDER = "trainer"
 
@@ -46,28 +49,41 @@ class Progress(Frozen):
     evaluated_step: int = 0
     """The last step after which the validation rows were scored."""
 
+    score: float | None = None
+    """What that evaluation brought: the figure of the job's `selection`; none without validation rows."""
+
     window: Window = Window()
     """Figures of the steps since metrics were last reported."""
 
+    choice: Choice = Choice()
+    """The best of the evaluations."""
+
+    levels: Levels = Levels()
+    """What the steps so far were like."""
+
 
 def save_state(
-    folder: Path, progress: Progress, fingerprint: str, optimizer: torch.optim.Optimizer, model: torch.nn.Module
+    folder: Path,
+    progress: Progress,
+    fingerprints: Fingerprints,
+    optimizer: torch.optim.Optimizer,
+    model: torch.nn.Module,
 ) -> None:
     """Write progress, optimizer and random generators into `folder/trainer`."""
     target = folder / FOLDER
     target.mkdir()
     write_tensors(_optimizer_tensors(optimizer, model), target / "optimizer.safetensors")
-    state = {"progress": progress.model_dump(), "fingerprint": fingerprint, "random": _random_state()}
+    state = {
+        "progress": progress.model_dump(),
+        "fingerprints": fingerprints.model_dump(),
+        "random": _random_state(),
+    }
     target.joinpath("state.json").write_text(json.dumps(state))
 
 
-def load_state(folder: Path, fingerprint: str, optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> Progress:
-    """Put back what `save_state` wrote.
-
-    Raises:
-        CheckpointError: it belongs to another training.
-    """
-    state = _read(folder, fingerprint)
+def load_state(folder: Path, optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> Progress:
+    """Put back what `save_state` wrote."""
+    state = _read(folder)
     tensors = load_file(folder / FOLDER / "optimizer.safetensors")
     names = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:
@@ -80,13 +96,23 @@ def load_state(folder: Path, fingerprint: str, optimizer: torch.optim.Optimizer,
     return Progress.model_validate(state["progress"])
 
 
-def read_progress(folder: Path, fingerprint: str) -> Progress:
-    """How far a checkpoint's training was.
+def fingerprints_in(folder: Path, expected: Fingerprints) -> Fingerprints:
+    """What the training of a checkpoint depended on.
 
     Raises:
-        CheckpointError: it belongs to another training.
+        CheckpointError: it belongs to another training than the one with the expected fingerprints, or to another
+            version of this program that wrote other states.
     """
-    return Progress.model_validate(_read(folder, fingerprint)["progress"])
+    state = _read(folder)
+    try:
+        found = Fingerprints.model_validate(state.get("fingerprints"))
+        Progress.model_validate(state.get("progress"))
+    except ValidationError as error:
+        raise CheckpointError(f"{folder.name} was written by a version with another form of states.") from error
+    for name, what in (("data", "other data"), ("spec", "another spec")):
+        if getattr(found, name) != getattr(expected, name):
+            raise CheckpointError(f"{folder.name} belongs to another training: it had {what}.")
+    return found
 
 
 def seed_all(seed: int) -> None:
@@ -96,10 +122,8 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _read(folder: Path, fingerprint: str) -> dict[str, Any]:
+def _read(folder: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((folder / FOLDER / "state.json").read_text())
-    if state["fingerprint"] != fingerprint:
-        raise CheckpointError(f"{folder.name} belongs to a training with another spec or other data.")
     return state
 
 

@@ -1,6 +1,7 @@
 """Figures of steps, read from the device without making it wait, held against NaN, and reported every so often."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +12,14 @@ from tunesmith.spec import events
 from tunesmith.spec.errors import NonFiniteError
 from tunesmith.training.order import DataOrder
 from tunesmith.training.reporting import Pace, Reporter, peak_memory
-from tunesmith.training.state import Window
+from tunesmith.training.state import Progress, Window
 from tunesmith.training.task import TOKEN_ACCURACY, Figure, Measured, Task
+from tunesmith.training.watch import watched
+
+_PROGRESS_SECONDS = 1.0
+"""Between two reports there is word of the step reached at most this often."""
+
+_LINES_SHOWN = 20
 
 
 @dataclass
@@ -40,7 +47,7 @@ class StepReports:
     """Turns outcomes into events."""
 
     def __init__(
-        self, task: Task, order: DataOrder, total: int, every: int, window: Window, reporter: Reporter
+        self, task: Task, order: DataOrder, total: int, every: int, progress: Progress, reporter: Reporter
     ) -> None:
         self._task = task
         self._order = order
@@ -48,8 +55,12 @@ class StepReports:
         self._every = every
         self._reporter = reporter
         self._pending: Outcome | None = None
-        self.window = window
+        self._told = -math.inf
+        self.window = progress.window
         """What a step read so far adds to the next report."""
+
+        self.levels = progress.levels
+        """What the steps read so far were like."""
 
         self.pace = Pace()
 
@@ -84,12 +95,35 @@ class StepReports:
             figures=_added(self.window.figures, outcome.counts, totals),
         )
         self.pace.step(outcome.tokens)
+        self._watch(outcome, loss / outcome.trained, norm)
         if outcome.step % self._every == 0 or outcome.step == self._total:
             self._report(outcome)
+        elif time.monotonic() - self._told >= _PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            self._reporter.write(
+                events.Progressed,
+                step=outcome.step,
+                total_steps=self._total,
+                tokens_total=outcome.tokens_total,
+                eta_seconds=self.pace.outlook(self._total - outcome.step),
+            )
+
+    def _watch(self, outcome: Outcome, loss: float, norm: float) -> None:
+        self.levels, alarms = watched(self.levels, loss, norm)
+        for alarm in alarms:
+            self._reporter.write(
+                events.Anomaly,
+                what=alarm.what,
+                step=outcome.step,
+                figure=alarm.figure,
+                value=alarm.value,
+                usual=alarm.usual,
+                lines=tuple(self._task.lines(outcome.sequences)[:_LINES_SHOWN]),
+            )
 
     def _report(self, outcome: Outcome) -> None:
         window, self.window = self.window, Window()
-        speed, eta = self.pace.read(self._total - outcome.step)
+        self._told = time.monotonic()
         means = means_of(window.figures)
         self._reporter.write(
             events.Metrics,
@@ -101,15 +135,15 @@ class StepReports:
             learning_rate=outcome.rate,
             grad_norm=window.norms / window.steps,
             tokens_total=outcome.tokens_total,
-            tokens_per_second=speed,
+            tokens_per_second=self.pace.speed(),
             memory_bytes=peak_memory(self._task.device),
-            eta_seconds=eta,
+            eta_seconds=self.pace.outlook(self._total - outcome.step),
             extra=means,
         )
 
     def _non_finite(self, outcome: Outcome, loss: float) -> NonFiniteError:
         lines = self._task.lines(outcome.sequences)
-        shown = ", ".join(map(str, lines[:20])) + (", ..." if len(lines) > 20 else "")
+        shown = ", ".join(map(str, lines[:_LINES_SHOWN])) + (", ..." if len(lines) > _LINES_SHOWN else "")
         what = "gradient" if math.isfinite(loss) else "loss"
         return NonFiniteError(
             f"The {what} of step {outcome.step} is not finite. Lines of its rows: {shown}.",

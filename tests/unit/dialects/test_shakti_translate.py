@@ -60,11 +60,11 @@ def spec(base=TEXT, columns=("q", "a"), **changes):
     return to_spec(asked, train=FILE, reading=to_reading(asked), columns=columns)
 
 
-def notes(base=TEXT, **changes):
+def notes(base=TEXT, columns=("q", "a"), **changes):
     form = CreateJob.model_construct(
         training_config_json=config(base, **changes), experiment_name="e", org="o", csv_file=None
     )
-    return to_submission(form).notes
+    return to_submission(form, spec(base, columns, **changes)).notes
 
 
 def test_the_example_of_the_page_is_carried_over_number_by_number():
@@ -275,3 +275,14 @@ def test_what_has_no_effect_is_noted(changes, word):
 
 def test_what_asks_for_nothing_is_not_noted():
     assert notes(trainer={"early_stop": -1, "checkpoints_per_epoch": 1}) == ()
+
+
+@pytest.mark.parametrize(("early_stop", "patience"), [(5, 5), (1, 1), (0, None), (-1, None), (None, None)])
+def test_early_stop_is_the_patience_where_a_column_keeps_rows_for_validation(early_stop, patience):
+    changes = {"columns": ("q", "a", "split"), "trainer": {"early_stop": early_stop}}
+    assert spec(**changes).selection.patience == patience
+    assert notes(**changes) == ()
+
+
+def test_early_stop_without_rows_for_validation_is_not_asked_of_the_engine():
+    assert spec(trainer={"early_stop": 5}).selection.patience is None

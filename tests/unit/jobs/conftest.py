@@ -15,6 +15,7 @@ from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.scheduler import Scheduler
 from tunesmith.jobs.service import Jobs
+from tunesmith.jobs.stalls import Patience
 from tunesmith.jobs.supervisor import Supervisor
 from tunesmith.rundir import EventWriter
 from tunesmith.sources import Limits
@@ -34,6 +35,7 @@ class ScriptedRunner:
     runs: list = field(default_factory=list)
     exits: dict = field(default_factory=dict)
     stops: list = field(default_factory=list)
+    dumps: list = field(default_factory=list)
     ready: bool = True
     clear: bool = True
     found: dict | None = None
@@ -62,6 +64,9 @@ class ScriptedRunner:
 
     def stop(self, handle, *, force):
         self.stops.append((handle["pid"], force))
+
+    def dump(self, handle):
+        self.dumps.append(handle["pid"])
 
     def close(self):
         pass
@@ -128,7 +133,7 @@ def house(tmp_path):
         database=database,
         runner=runner,
         jobs=Jobs(database, EveryJobIsFine(), use, runs, lambda: None, LOCAL),
-        supervisor=Supervisor(database, runner, publisher, use, runs, "server"),
+        supervisor=Supervisor(database, runner, publisher, use, runs, "server", Patience(warning=600, limit=1800)),
         scheduler=Scheduler(database, runner, resolver, use, runs, "server"),
         storage=storage,
     )

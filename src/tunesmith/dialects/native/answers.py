@@ -5,6 +5,7 @@ from typing import Any, Generic, Literal, TypeVar
 from tunesmith.data.validate import DatasetReport, RowProblem
 from tunesmith.spec.errors import ErrorInfo
 from tunesmith.spec.events import Evaluated, Metrics
+from tunesmith.spec.exactness import Resume
 from tunesmith.spec.frozen import Frozen
 from tunesmith.spec.job import JobSpec
 from tunesmith.spec.lifecycle import State
@@ -74,6 +75,9 @@ class JobAnswer(Frozen):
     """All tokens seen so far."""
 
     attempts: int
+    resumes: list[Resume]
+    """How each later attempt went on: exactly, approximately, or from the first step again."""
+
     error: ErrorInfo | None
     """Why it failed; `param` is a path within `spec`."""
 
@@ -171,6 +175,12 @@ class CheckpointAnswer(Frozen):
     attempt: int
     step: int
     metrics: dict[str, float]
+    score: float | None
+    """The figure by which the job chooses the best; none if the validation rows were not scored after this step."""
+
+    is_best: bool
+    """Whether it has the best score of the job's checkpoints."""
+
     files: list[CheckpointFile]
     created_at: float
 

@@ -5,8 +5,10 @@ from tunesmith.dialects import Services
 from tunesmith.dialects.native.effects import refuse_contradictions
 from tunesmith.dialects.native.translate import filled, kind_of
 from tunesmith.dialects.native.wire import SourceRequest, SpecRequest
-from tunesmith.spec.errors import InvalidRequestError
-from tunesmith.spec.job import DataSource, JobSpec
+from tunesmith.spec.errors import CheckpointNotFoundError, InvalidRequestError, JobNotFoundError
+from tunesmith.spec.job import DataSource, JobSpec, StartSpec
+
+_BEST = "best"
 
 
 def to_spec(services: Services, request: SpecRequest) -> JobSpec:
@@ -17,6 +19,8 @@ def to_spec(services: Services, request: SpecRequest) -> JobSpec:
             the path in the request.
     """
     refuse_contradictions(request)
+    if request.init_from is not None:
+        request = request.model_copy(update={"init_from": _start(services, request.init_from)})
     data = request.data
     return filled(
         request,
@@ -24,6 +28,24 @@ def to_spec(services: Services, request: SpecRequest) -> JobSpec:
         validation=_source(services, data.validation, "spec.data.validation") if data.validation else None,
         secrets=_secrets(services, request),
     )
+
+
+def _start(services: Services, start: StartSpec) -> StartSpec:
+    """The start with the id of the best checkpoint, where `JOB@best` asks for that."""
+    job_id, _, wish = start.id.rpartition("@")
+    if start.kind != "checkpoint" or wish != _BEST:
+        return start
+    try:
+        best = services.jobs.best_checkpoint(job_id)
+    except JobNotFoundError as error:
+        raise JobNotFoundError(error.message, param="spec.init_from.id") from error
+    if best is None:
+        raise CheckpointNotFoundError(
+            f"The job {job_id!r} has no checkpoint that was evaluated, so none is its best.",
+            param="spec.init_from.id",
+            hint="Name one of its checkpoints by its id.",
+        )
+    return start.model_copy(update={"id": best.id})
 
 
 def _source(services: Services, source: SourceRequest, param: str) -> DataSource:

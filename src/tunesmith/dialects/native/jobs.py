@@ -126,8 +126,9 @@ def routes() -> APIRouter:  # noqa: C901 - a list of routes
     @router.get("/jobs/{job_id}/checkpoints", summary="List checkpoints")
     def checkpoints(services: Opened, job_id: str) -> Listing[CheckpointAnswer]:
         """The checkpoints that the job was asked for, by falling step."""
+        best = services.jobs.best_checkpoint(job_id)
         found = services.jobs.checkpoints(job_id)
-        return Listing(data=[to_checkpoint(checkpoint, services) for checkpoint in found])
+        return Listing(data=[to_checkpoint(checkpoint, services, best=best) for checkpoint in found])
 
     return router
 

@@ -60,6 +60,7 @@ def to_job(job: Job) -> JobAnswer:
         total_steps=job.total_steps,
         trained_tokens=job.trained_tokens,
         attempts=job.attempts,
+        resumes=list(job.resumes),
         error=job.error,
         model=job.model_id,
     )
@@ -93,10 +94,10 @@ def to_event(event: Event) -> EventAnswer:
     return _shown(EventAnswer, event)
 
 
-def to_checkpoint(checkpoint: Checkpoint, services: Services) -> CheckpointAnswer:
-    """A checkpoint with its files."""
+def to_checkpoint(checkpoint: Checkpoint, services: Services, *, best: Checkpoint | None) -> CheckpointAnswer:
+    """A checkpoint with its files; `best` is the best of the job's."""
     files = [_shown(CheckpointFile, file) for file in checkpoint_files(checkpoint, services)]
-    return _shown(CheckpointAnswer, checkpoint, files=files)
+    return _shown(CheckpointAnswer, checkpoint, files=files, is_best=checkpoint == best)
 
 
 def checkpoint_files(checkpoint: Checkpoint, services: Services) -> list[File]:

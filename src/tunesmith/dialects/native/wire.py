@@ -29,6 +29,7 @@ from tunesmith.spec.job import (
     OptimizationSpec,
     ResourcesSpec,
     SamplingSpec,
+    SelectionSpec,
     StartSpec,
 )
 from tunesmith.spec.reading import Reading, SplitSpec
@@ -193,7 +194,7 @@ class CadenceRequest(CadenceSpec):
     """Offer a checkpoint every so many steps, or at the end of each epoch."""
 
     keep_checkpoints: int | None = Field(default=None, ge=1, le=MAX_COUNT)
-    """Keep the newest so many offered checkpoints; none = all."""
+    """Keep the newest so many offered checkpoints, and the best; none = all."""
 
 
 class SpecRequest(Frozen):
@@ -210,6 +211,9 @@ class SpecRequest(Frozen):
 
     optimization: OptimizationRequest = Field(default_factory=OptimizationRequest)
     cadence: CadenceRequest = Field(default_factory=CadenceRequest)
+    selection: SelectionSpec = Field(default_factory=SelectionSpec)
+    """Which evaluation counts as the best, and what follows from that."""
+
     sampling: SamplingSpec | None = None
     """What the model is asked during training."""
 

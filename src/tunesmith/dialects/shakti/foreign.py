@@ -33,6 +33,7 @@ def described(spec: JobSpec) -> dict[str, Any]:
             "epochs": optimization.epochs,
             "train_steps": optimization.max_steps,
             "logging_steps": spec.cadence.log_steps,
+            "early_stop": spec.selection.patience,
         },
         "image_column": columns.get("image"),
         "input_column": columns.get("prompt"),

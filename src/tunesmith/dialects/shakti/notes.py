@@ -2,11 +2,12 @@
 
 from tunesmith.dialects.shakti.columns import caps
 from tunesmith.dialects.shakti.wire import TrainingConfig
+from tunesmith.spec.job import JobSpec
 
 _CONFIG = "training_config_json"
 
 
-def notes_on(config: TrainingConfig) -> list[str]:
+def notes_on(config: TrainingConfig, spec: JobSpec) -> list[str]:
     """A sentence for each requested thing that has no effect, or another one than at the origin."""
     trainer, bounds = config.trainer, caps(config)
     told = {
@@ -19,7 +20,9 @@ def notes_on(config: TrainingConfig) -> list[str]:
         "trainer.eval_batch_size has no effect: how rows are evaluated changes no figure.": (
             trainer.eval_batch_size is not None
         ),
-        "trainer.early_stop has no effect: all steps are trained.": trainer.early_stop not in (None, -1),
+        "trainer.early_stop has no effect: no column `split` keeps rows for validation.": (
+            trainer.early_stop not in (None, -1, 0) and spec.selection.patience is None
+        ),
         "trainer.checkpoints_per_epoch has no effect: a checkpoint is saved at the end of each epoch.": (
             trainer.checkpoints_per_epoch not in (None, 1)
         ),

@@ -69,7 +69,7 @@ def _submit(services: Services, form: CreateJob) -> Job:
         assert file.report is not None  # training data
         train = DataSource(kind="file", id=file.id, sha256=file.sha256)
         spec = to_spec(config, train=train, reading=reading, columns=tuple(file.report.columns))
-        return services.jobs.submit(spec, to_submission(form))
+        return services.jobs.submit(spec, to_submission(form, spec))
     except BaseException:
         services.files.delete(file.id)
         raise

@@ -17,6 +17,7 @@ from tunesmith.spec.job import (
     ModelSpec,
     OptimizationSpec,
     QuantizationSpec,
+    SelectionSpec,
     Submission,
 )
 from tunesmith.spec.reading import Reading, SplitSpec
@@ -43,26 +44,28 @@ def to_spec(config: TrainingConfig, *, train: DataSource, reading: Reading, colu
         InvalidRequestError: fields exceed their range together.
     """
     refuse_unavailable(config)
+    data = _data(config, train, reading, columns)
     return JobSpec(
         model=_model(config),
         init_from=None,
-        data=_data(config, train, reading, columns),
+        data=data,
         method=_method(config.trainer),
         adapter=_adapter(config),
         optimization=_optimization(config.trainer),
         cadence=CadenceSpec(
             eval_steps="epoch", save_steps="epoch", keep_checkpoints=None, log_steps=config.trainer.logging_steps
         ),
+        selection=SelectionSpec(patience=_patience(config.trainer) if data.split else None),
     )
 
 
-def to_submission(request: CreateJob) -> Submission:
+def to_submission(request: CreateJob, spec: JobSpec) -> Submission:
     """What travels beside the spec, with a note for each field that has no effect."""
     return Submission(
         dialect="shakti",
         request=request.model_dump(mode="json", exclude_unset=True, exclude={"csv_file"}),
         name=request.experiment_name,
-        notes=tuple(notes_on(request.training_config_json)),
+        notes=tuple(notes_on(request.training_config_json, spec)),
     )
 
 
@@ -91,6 +94,11 @@ def refuse_unavailable(config: TrainingConfig) -> None:
             param=f"{_CONFIG}.quantization.llm_int8_has_fp16_weight",
             hint="Leave it out.",
         )
+
+
+def _patience(trainer: Trainer) -> int | None:
+    """Evaluations without improvement; Ludwig takes -1 and 0 for no early end."""
+    return trainer.early_stop if trainer.early_stop and trainer.early_stop > 0 else None
 
 
 def _model(config: TrainingConfig) -> ModelSpec:

@@ -102,8 +102,8 @@ def adapter_to_continue(model: Any, folder: Path, asked: AdapterSpec | None, hea
     return adapted
 
 
-def require_trainable(folder: Path, head: str | None = None) -> None:
-    """Refuse an adapter that cannot be trained further here, without reading its weights.
+def require_trainable(folder: Path, head: str | None = None) -> dict[str, Any]:
+    """Refuse an adapter that cannot be trained further here, without reading its weights. Returns its config.
 
     Raises:
         AdapterError: it is missing, broken, not in safetensors, of an unknown kind, or its trained layers are not
@@ -129,6 +129,7 @@ def require_trainable(folder: Path, head: str | None = None) -> None:
             hint=_MERGE,
         )
     _require_whole_layers(config.get("modules_to_save"), head)
+    return config
 
 
 def trained_scores(folder: Path, head: str) -> int:

@@ -45,15 +45,25 @@ def require_text_scoring(attempt: AttemptSpec, scores: int | None) -> None:
 
 def _require_adapter(attempt: AttemptSpec, head: str | None) -> None:
     """See that the adapter fits the model, without reading weights. Imports PEFT, which takes a while."""
+    model, asked = attempt.spec.model, attempt.spec.adapter
     if attempt.inputs.adapter is not None:
         from tunesmith.training.adapters import require_trainable
 
-        require_trainable(attempt.inputs.adapter, head)
-    elif attempt.spec.adapter is not None and _names_layers(attempt.spec.adapter):
-        from tunesmith.training.model import load_skeleton
-        from tunesmith.training.targets import require_targets
+        decomposed = bool(require_trainable(attempt.inputs.adapter, head).get("use_dora"))
+    else:
+        decomposed = asked is not None and asked.decomposed
+        if asked is not None and _names_layers(asked):
+            from tunesmith.training.model import load_skeleton
+            from tunesmith.training.targets import require_targets
 
-        require_targets(load_skeleton(attempt.inputs.model, attempt.spec.model.task), attempt.spec.adapter, head)
+            require_targets(load_skeleton(attempt.inputs.model, model.task), asked, head)
+    if decomposed and model.quantization is not None and model.quantization.bits == 8:
+        raise UnsupportedError(
+            "Magnitudes cannot be trained apart (DoRA) over 8-bit weights: PEFT takes them off such weights anew in "
+            "every pass, and loses the weights' scales by it on processors.",
+            param="init_from" if attempt.inputs.adapter is not None else "adapter.decomposed",
+            hint="Quantize to 4 bits, or train an adapter of another kind.",
+        )
 
 
 def _names_layers(adapter: AdapterSpec) -> bool:

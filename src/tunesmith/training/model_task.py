@@ -144,6 +144,8 @@ def open_model(
         )
     if spec.optimization.gradient_checkpointing:
         language_model.recompute_activations()
+    if spec.optimization.neftune_noise_alpha is not None:
+        language_model.add_noise(spec.optimization.neftune_noise_alpha)
     probe = row.truncated(64)
     return OpenedModel(
         model=model,

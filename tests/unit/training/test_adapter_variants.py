@@ -217,12 +217,28 @@ def test_computing_activations_again_changes_no_loss(
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("variant", ["dora", "pissa"])
-def test_eight_bit_weights_can_carry_any_variant(tiny_model: Path, tmp_path: Path, rows: Path, variant: str) -> None:
+@pytest.mark.parametrize("variant", ["rslora", "pissa"])
+def test_eight_bit_weights_carry_variants_that_leave_them_alone(
+    tiny_model: Path, tmp_path: Path, rows: Path, variant: str
+) -> None:
     order = attempt(tiny_model, rows, adapter=_shape(variant), quantization=NF4 | {"bits": 8}, epochs=4.0)
     code, events = run(order, tmp_path / "run")
     assert code == 0
     assert losses(events)[-1] < losses(events)[0]
+
+
+def test_magnitudes_over_eight_bit_weights_are_refused_at_the_check(
+    tiny_model: Path, tmp_path: Path, rows: Path
+) -> None:
+    eight = NF4 | {"bits": 8}
+    _, events = run(
+        attempt(tiny_model, rows, adapter=_shape("dora"), quantization=eight, purpose="check"), tmp_path / "new"
+    )
+    assert (events[-1].error.code, events[-1].error.param) == ("unsupported", "adapter.decomposed")
+    run(attempt(tiny_model, rows, adapter=_shape("dora"), max_steps=2), tmp_path / "first")
+    order = attempt(tiny_model, rows, continue_from=tmp_path / "first/artifact", quantization=eight, purpose="check")
+    _, events = run(order, tmp_path / "continued")
+    assert (events[-1].error.code, events[-1].error.param) == ("unsupported", "init_from")
 
 
 # --- continuing ------------------------------------------------------------------------------------------------------
@@ -283,7 +299,16 @@ def test_targets_are_names_of_linear_layers_or_the_ends_of_their_paths(
 
 @pytest.mark.parametrize(
     "targets",
-    [["nowhere"], ["q_proj", "typo_proj"], ["embed_tokens"], ["lm_head"], ["proj"], ["q_proj", "all-linear"], [""], [".*_proj"]],
+    [
+        ["nowhere"],
+        ["q_proj", "typo_proj"],
+        ["embed_tokens"],
+        ["lm_head"],
+        ["proj"],
+        ["q_proj", "all-linear"],
+        [""],
+        [".*_proj"],
+    ],
 )
 @pytest.mark.parametrize("purpose", ["check", "train"])
 def test_a_target_that_is_no_linear_layer_is_refused_with_those_that_there_are(

@@ -184,8 +184,6 @@ def test_preferences_have_two_answers():
     ("changes", "param", "kind"),
     [
         ({"trainer": {"type": "none"}}, "trainer.type", UnsupportedError),
-        ({"adapter": {"use_rslora": True}}, "adapter.use_rslora", UnsupportedError),
-        ({"adapter": {"use_dora": True}}, "adapter.use_dora", UnsupportedError),
         (
             {"quantization": {"llm_int8_has_fp16_weight": True}},
             "quantization.llm_int8_has_fp16_weight",

@@ -98,13 +98,21 @@ text_specs = st.builds(
     method=st.builds(spec.MethodSpec, kind=texts, parameters=st.dictionaries(texts, counts)),
     adapter=maybe(
         st.builds(
-            spec.AdapterSpec, rank=st.integers(1, 1024), alpha=positive, dropout=st.just(0.5), targets=st.tuples(texts)
+            spec.AdapterSpec,
+            rank=st.integers(1, 1024),
+            alpha=positive,
+            dropout=st.just(0.5),
+            targets=st.tuples(texts),
+            scaling=st.sampled_from(["standard", "rank_stabilized"]),
+            init=st.sampled_from(["random", "pissa"]),
         )
     ),
     optimization=st.builds(
         spec.OptimizationSpec,
         learning_rate=positive,
-        schedule=st.sampled_from(["linear", "cosine", "constant"]),
+        optimizer=st.sampled_from(["adamw", "adamw_8bit", "adam", "adafactor", "sgd"]),
+        schedule=st.sampled_from(["linear", "cosine", "constant", "inverse_sqrt"]),
+        neftune_noise_alpha=maybe(positive),
         warmup_ratio=shares,
         weight_decay=shares,
         max_grad_norm=maybe(positive),

@@ -134,7 +134,7 @@ def _notes(request: CreateJob) -> tuple[str, ...]:
         notes += [
             f"{name} has no effect: all weights are tuned, as lora is not true."
             for name in ("lora_r", "lora_alpha", "lora_dropout")
-            if getattr(supervised, name) is not None
+            if getattr(supervised, name) not in (None, getattr(_NEBIUS, name))
         ]
     preference = request.method is not None and request.method.type == "dpo"
     if preference or request.flavour == "openai":

@@ -155,7 +155,7 @@ def differences(adapted: PeftModel, adapter: AdapterSpec) -> list[str]:
         ("rank", config.r, adapter.rank),
         ("alpha", f"{config.lora_alpha:g}", f"{adapter.alpha:g}"),
         ("scaling", "rank_stabilized" if config.use_rslora else "standard", adapter.scaling),
-        ("decomposed", config.use_dora, adapter.decomposed),
+        ("decomposed", str(bool(config.use_dora)).lower(), str(adapter.decomposed).lower()),
         ("init", "its own weights", "its own weights" if adapter.init == "random" else adapter.init),
     )
     found = [f"{name} {own} instead of {asked}" for name, own, asked in pairs if own != asked]

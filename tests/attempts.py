@@ -46,6 +46,8 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
             "warmup_ratio": 0.1,
             "weight_decay": 0.0,
             "max_grad_norm": 1.0,
+            "decay_ratio": None,
+            "neftune_noise_alpha": None,
             "epochs": 2.0,
             "max_steps": None,
             "batch_size": 4,

@@ -20,7 +20,8 @@ class Parameters(Frozen):
     """What there is to tell apart."""
 
     labels: int | None = Field(default=None, ge=2, le=10_000)
-    """How many classes there are; none = as many as the rows have, by the highest number."""
+    """How many classes there are; none = as many as the adapter to continue from knows, or else as the rows have, by
+    the highest number."""
 
 
 def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
@@ -28,34 +29,36 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
 
     Raises:
         UnsupportedError: the spec asks for something that this method or the engine cannot do.
-        TunesmithError: there is no such text, or the model, its chat template or the file cannot be used.
+        TunesmithError: there is no such text, or the model, its chat template, the adapter or the file cannot be used.
     """
     from tunesmith.training.labelled_rows import LabelledShape
     from tunesmith.training.limits import require_rows_apart, require_text_scoring
+    from tunesmith.training.score_model import continued_scores
     from tunesmith.training.text_rows import require_row
 
-    require_text_scoring(attempt)
+    labels = Parameters.model_validate(attempt.spec.method.parameters).labels
+    require_text_scoring(attempt, labels)
     require_rows_apart(attempt)
-    parameters = Parameters.model_validate(attempt.spec.method.parameters)
-    require_row(attempt, LabelledShape(attempt.spec.method.kind, parameters.labels), poll)
+    require_row(attempt, LabelledShape(attempt.spec.method.kind, labels or continued_scores(attempt)), poll)
 
 
 def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     """Texts, a model with a score for each class, and loss.
 
     Raises:
-        TunesmithError: the data or the model cannot be used.
+        TunesmithError: the data, the model or the adapter cannot be used.
     """
     from tunesmith.training.classification_task import ClassificationTask
     from tunesmith.training.labelled_rows import LabelledShape, count_classes
     from tunesmith.training.model import load_tokenizer
     from tunesmith.training.model_task import open_model
+    from tunesmith.training.score_model import continued_scores
     from tunesmith.training.text_rows import read_rows
 
-    parameters = Parameters.model_validate(attempt.spec.method.parameters)
+    labels = Parameters.model_validate(attempt.spec.method.parameters).labels or continued_scores(attempt)
     tokenizer = load_tokenizer(attempt.inputs.model)
-    rows = read_rows(attempt, tokenizer, LabelledShape(attempt.spec.method.kind, parameters.labels), workplace)
+    rows = read_rows(attempt, tokenizer, LabelledShape(attempt.spec.method.kind, labels), workplace)
     workplace.poll()
-    labels = parameters.labels or count_classes(rows.train, rows.validation)
+    labels = labels or count_classes(rows.train, rows.validation)
     opened = open_model(attempt, workplace, tokenizer, rows.train[0].text, rows.max_length, labels=labels)
     return ClassificationTask(opened, rows=rows.train, validation=rows.validation)

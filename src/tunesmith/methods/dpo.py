@@ -85,8 +85,8 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     used = {index for batch in planned_batches(attempt.spec.optimization, len(rows.train)) for index in batch}
     return DpoTask(
         opened,
-        rows=with_reference(opened, rows.train, used, workplace.poll),
-        validation=with_reference(opened, rows.validation, range(len(rows.validation)), workplace.poll),
+        rows=with_reference(opened, rows.train, used, workplace),
+        validation=with_reference(opened, rows.validation, range(len(rows.validation)), workplace),
         beta=parameters.beta,
         losses=losses,
     )

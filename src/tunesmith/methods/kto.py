@@ -70,7 +70,7 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     parameters = Parameters.model_validate(attempt.spec.method.parameters)
     return KtoTask(
         opened,
-        train=with_references(opened, rows.train, steps, rows.max_length, workplace.poll),
-        validation=with_references(opened, rows.validation, scored, rows.max_length, workplace.poll),
+        train=with_references(opened, rows.train, steps, rows.max_length, workplace),
+        validation=with_references(opened, rows.validation, scored, rows.max_length, workplace),
         **parameters.model_dump(),
     )

@@ -28,13 +28,13 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
 
     Raises:
         UnsupportedError: the spec asks for something that this method or the engine cannot do.
-        TunesmithError: there is no such pair, or the model, its chat template or the file cannot be used.
+        TunesmithError: there is no such pair, or the model, its chat template, the adapter or the file cannot be used.
     """
     from tunesmith.training.limits import require_rows_apart, require_text_scoring
     from tunesmith.training.pair_rows import PairShape
     from tunesmith.training.text_rows import require_row
 
-    require_text_scoring(attempt)
+    require_text_scoring(attempt, 1)
     require_rows_apart(attempt)
     require_row(attempt, PairShape(attempt.spec.method.kind), poll)
 
@@ -43,7 +43,7 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     """Pairs, a model with one score, and loss.
 
     Raises:
-        TunesmithError: the data or the model cannot be used.
+        TunesmithError: the data, the model or the adapter cannot be used.
     """
     from tunesmith.training.model import load_tokenizer
     from tunesmith.training.model_task import open_model

@@ -137,6 +137,10 @@ class MethodSpec(Frozen):
     parameters: dict[str, Any] = Field(default={})
 
 
+ALL_LINEAR = ("all-linear",)
+"""The targets of an adapter on every linear layer but the head."""
+
+
 class AdapterSpec(Frozen):
     """Low-rank adapter (LoRA). Absent from the job for full fine-tuning."""
 
@@ -145,8 +149,28 @@ class AdapterSpec(Frozen):
     """Scale numerator: the update is multiplied by `alpha / rank`."""
 
     dropout: float = Field(ge=0, lt=1)
-    targets: tuple[str, ...]
-    """Names of linear layers, or the single entry `all-linear` for every one but the head."""
+    targets: tuple[str, ...] = Field(min_length=1)
+    """Names of linear layers, such as `q_proj` or `self_attn.q_proj`, or the single entry `all-linear` for every one
+    but the head."""
+
+    scaling: Literal["standard", "rank_stabilized"] = "standard"
+    """What the update is multiplied by: `alpha / rank`, or `alpha / sqrt(rank)` (rsLoRA, arXiv 2312.03732)."""
+
+    decomposed: bool = False
+    """Whether each weight's magnitude is trained apart from its direction (DoRA, arXiv 2402.09353)."""
+
+    init: Literal["random", "pissa"] = "random"
+    """What is trained at first: random numbers without effect, or the principal parts of the base model's weights
+    (PiSSA, arXiv 2404.02948)."""
+
+    @model_validator(mode="after")
+    def _parts_are_compatible(self) -> Self:
+        if self.decomposed and self.init == "pissa":
+            raise ValueError(
+                "init 'pissa' and decomposed true exclude each other: the magnitudes of what is left of a weight say "
+                "nothing about the whole; use one of them."
+            )
+        return self
 
 
 MAX_BATCH_SIZE = 65_536
@@ -158,19 +182,26 @@ MAX_EPOCHS = 10_000
 class OptimizationSpec(Frozen):
     """The optimizer and its schedule."""
 
-    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    optimizer: Literal["adamw", "adamw_8bit", "adam", "adafactor", "sgd"] = "adamw"
     learning_rate: float = Field(gt=0, le=10)
     """Peak rate, absolute."""
 
-    schedule: Literal["linear", "cosine", "constant"]
-    """Decay after warm-up, to zero at the last step."""
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "wsd"]
+    """After warm-up: decay to zero at the last step; none; decay with the root of the step, which does not reach zero;
+    or none until a decay at the end (warm-up, stable, decay)."""
 
     warmup_ratio: float = Field(ge=0, le=1)
     """Share of all steps over which the rate climbs from zero."""
 
+    decay_ratio: float | None = Field(default=None, gt=0, le=1)
+    """Of the schedule `wsd`, and of no other: share of all steps over which the rate falls to zero at the end."""
+
     weight_decay: float = Field(ge=0)
     max_grad_norm: float | None = Field(gt=0)
     """Clip the global gradient norm to this; none = do not clip."""
+
+    neftune_noise_alpha: float | None = Field(default=None, gt=0)
+    """Size of the noise on the embeddings of training rows (NEFTune, arXiv 2310.05914); none = no noise."""
 
     epochs: float = Field(gt=0, le=MAX_EPOCHS)
     """Passes over the data; a fraction ends part-way through a pass."""
@@ -194,6 +225,17 @@ class OptimizationSpec(Frozen):
     def _micro_batch_fits(self) -> Self:
         if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} exceeds batch_size {self.batch_size}.")
+        return self
+
+    @model_validator(mode="after")
+    def _decay_fits(self) -> Self:
+        if self.schedule != "wsd":
+            if self.decay_ratio is not None:
+                raise ValueError(f"decay_ratio {self.decay_ratio} belongs to the schedule 'wsd', not to this one.")
+        elif self.decay_ratio is None:
+            raise ValueError("the schedule 'wsd' needs a decay_ratio.")
+        elif self.warmup_ratio + self.decay_ratio > 1:
+            raise ValueError(f"warmup_ratio {self.warmup_ratio} and decay_ratio {self.decay_ratio} exceed 1 together.")
         return self
 
 

@@ -1,4 +1,4 @@
-"""LoRA adapters in PEFT's format."""
+"""LoRA adapters in PEFT's format, among them rsLoRA, DoRA and PiSSA."""
 
 import json
 import warnings
@@ -8,23 +8,26 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.integrations import dequantize_module_weight
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tunesmith.spec.errors import AdapterError
-from tunesmith.spec.job import AdapterSpec
+from tunesmith.spec.job import ALL_LINEAR, AdapterSpec
+from tunesmith.training import pissa
+from tunesmith.training.targets import last_parts, require_targets
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
+_WHOLE = ".modules_to_save."
+_MERGE = "Merge it into its base model, and start from the result."
 
 _PLAIN: dict[str, tuple[Any, ...]] = {
-    "use_dora": (None, False),
-    "use_rslora": (None, False),
     "use_qalora": (None, False),
     "use_bdlora": (None, False),
     "bias": (None, "none"),
     "lora_bias": (None, False),
-    "modules_to_save": (None, []),
     "trainable_token_indices": (None, [], {}),
     "layer_replication": (None, []),
     "target_parameters": (None, []),
@@ -37,7 +40,7 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     # Others take their beginnings out of the base model's weights, which then differ from those on disk.
     "init_lora_weights": (None, True, False, "gaussian", "orthogonal"),
 }
-"""Values of an adapter's config that plain LoRA has."""
+"""Values of an adapter's config without which it could not be trained further exactly."""
 
 
 def new_adapter(model: Any, adapter: AdapterSpec, seed: int, head: str | None = None) -> PeftModel:
@@ -46,39 +49,45 @@ def new_adapter(model: Any, adapter: AdapterSpec, seed: int, head: str | None = 
     `head` names the head of a sequence classifier, which is then trained whole and belongs to the adapter.
 
     Raises:
-        AdapterError: the model has no layers of these names.
+        AdapterError: the model has no layers of these names, or PEFT cannot put an adapter on them.
     """
-    targets = "all-linear" if adapter.targets == ("all-linear",) else list(adapter.targets)
+    require_targets(model, adapter, head)
     config = LoraConfig(
         task_type="CAUSAL_LM" if head is None else "SEQ_CLS",
         modules_to_save=None if head is None else [head],
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
-        target_modules=targets,
+        target_modules=ALL_LINEAR[0] if adapter.targets == ALL_LINEAR else list(adapter.targets),
+        use_rslora=adapter.scaling == "rank_stabilized",
+        use_dora=adapter.decomposed,
     )
     torch.manual_seed(seed)
     try:
-        return _adapted(model, config)
+        adapted = _adapted(model, config)
     except ValueError as error:
-        linear = {_last(name) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
         raise AdapterError(
-            f"No adapter can be put on the layers {', '.join(adapter.targets)}: {error}",
-            param="adapter.targets",
-            hint=f"This model's linear layers: {', '.join(sorted(linear))}; or use `all-linear`.",
+            f"No adapter can be put on the layers {', '.join(adapter.targets)}: {error}", param="adapter.targets"
         ) from error
+    if adapter.init == "pissa":
+        pissa.begin_with_principal_parts(adapted)
+    return adapted
 
 
-def adapter_to_continue(model: Any, folder: Path, asked: AdapterSpec | None) -> PeftModel:
+def adapter_to_continue(model: Any, folder: Path, asked: AdapterSpec | None, head: str | None = None) -> PeftModel:
     """Put a trained adapter into a model, to be trained further with the dropout asked for. Its shape is its own.
+
+    `head` names the head of a sequence classifier, which is then the adapter's own.
 
     Raises:
         AdapterError: it is missing, not LoRA, not in safetensors, or made for another model.
     """
-    require_trainable(folder)
+    require_trainable(folder, head)
     try:
         config = PeftConfig.from_pretrained(folder)
         config.inference_mode = False
+        if head is not None:
+            config.task_type, config.modules_to_save = "SEQ_CLS", [head]
         if asked is not None:
             config.lora_dropout = asked.dropout
         adapted = _adapted(model, config)
@@ -93,11 +102,12 @@ def adapter_to_continue(model: Any, folder: Path, asked: AdapterSpec | None) -> 
     return adapted
 
 
-def require_trainable(folder: Path) -> None:
-    """Refuse an adapter that cannot be trained further here, without reading its weights.
+def require_trainable(folder: Path, head: str | None = None) -> dict[str, Any]:
+    """Refuse an adapter that cannot be trained further here, without reading its weights. Returns its config.
 
     Raises:
-        AdapterError: it is missing, broken, not in safetensors, or not plain LoRA.
+        AdapterError: it is missing, broken, not in safetensors, of an unknown kind, or its trained layers are not
+            those that are trained whole here: the `head` of that name, or none.
     """
     absent = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
     if absent:
@@ -116,15 +126,39 @@ def require_trainable(folder: Path) -> None:
         raise AdapterError(
             f"The adapter to continue from is a variant of LoRA that cannot be trained here: {', '.join(variants)}.",
             param="init_from",
-            hint="Merge it into its base model, and start from the result.",
+            hint=_MERGE,
         )
+    _require_whole_layers(config.get("modules_to_save"), head)
+    return config
+
+
+def trained_scores(folder: Path, head: str) -> int:
+    """How many scores the head of an adapter gives.
+
+    Raises:
+        AdapterError: it has none, or its file cannot be read.
+    """
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as tensors:
+            [name] = [name for name in tensors.keys() if name.endswith(f".{head}.weight")]  # noqa: SIM118 - no mapping
+            return int(tensors.get_slice(name).get_shape()[0])
+    except Exception as error:  # a file from elsewhere can be wrong in any way
+        raise AdapterError(
+            f"The adapter to continue from has no weights of a layer `{head}` that can be read.", param="init_from"
+        ) from error
 
 
 def differences(adapted: PeftModel, adapter: AdapterSpec) -> list[str]:
     """How an adapter's own shape differs from the one asked for, as `rank 8 instead of 16`."""
     config = adapted.peft_config["default"]
-    pairs = (("rank", config.r, adapter.rank), ("alpha", config.lora_alpha, adapter.alpha))
-    found = [f"{name} {own:g} instead of {asked:g}" for name, own, asked in pairs if own != asked]
+    pairs = (
+        ("rank", config.r, adapter.rank),
+        ("alpha", f"{config.lora_alpha:g}", f"{adapter.alpha:g}"),
+        ("scaling", "rank_stabilized" if config.use_rslora else "standard", adapter.scaling),
+        ("decomposed", str(bool(config.use_dora)).lower(), str(adapter.decomposed).lower()),
+        ("init", "its own weights", "its own weights" if adapter.init == "random" else adapter.init),
+    )
+    found = [f"{name} {own} instead of {asked}" for name, own, asked in pairs if own != asked]
     own, asked = _targets(adapted), _targets_asked(adapted, adapter)
     if own != asked:
         found.append(f"targets {', '.join(sorted(own))} instead of {', '.join(sorted(asked))}")
@@ -133,47 +167,61 @@ def differences(adapted: PeftModel, adapter: AdapterSpec) -> list[str]:
 
 def _targets(adapted: PeftModel) -> set[str]:
     """Names of the layers that the adapter changes."""
-    return {_last(name) for name, part in adapted.named_modules() if isinstance(part, BaseTunerLayer)}
+    return set(last_parts(name for name, part in adapted.named_modules() if isinstance(part, BaseTunerLayer)))
 
 
 def _targets_asked(adapted: PeftModel, adapter: AdapterSpec) -> set[str]:
-    if adapter.targets != ("all-linear",):
-        return {_last(target) for target in adapter.targets}
+    if adapter.targets != ALL_LINEAR:
+        return set(last_parts(adapter.targets))
     head = adapted.get_base_model().get_output_embeddings()
     layers = (
-        _last(name.removesuffix(".base_layer"))
+        name.removesuffix(".base_layer")
         for name, part in adapted.named_modules()
-        if isinstance(part, torch.nn.Linear) and part is not head and ".lora_" not in name
+        if isinstance(part, torch.nn.Linear) and part is not head and ".lora_" not in name and _WHOLE not in name
     )
-    return set(layers)
+    return set(last_parts(layers))
 
 
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]
+def _require_whole_layers(trained: list[str] | None, head: str | None) -> None:
+    """See that an adapter's layers that are trained whole are those of this training."""
+    names = set(trained or ())
+    if head is None and names:
+        raise AdapterError(
+            f"The adapter to continue from has layers that were trained whole: {', '.join(sorted(names))}. Only its "
+            "low-rank weights could be trained here.",
+            param="init_from",
+            hint=_MERGE,
+        )
+    # PEFT lists both names for every classifier, whichever it has.
+    if head is not None and (head not in names or names - {head, "classifier"}):
+        whole = f"trained whole: {', '.join(sorted(names))}" if names else "none that were trained whole"
+        raise AdapterError(
+            f"The adapter to continue from needs the trained layer `{head}` and no other; it has {whole}.",
+            param="init_from",
+            hint=_MERGE,
+        )
 
 
 def save_adapter(adapted: PeftModel, folder: Path, base: Path) -> None:
-    """Write the adapter as PEFT does."""
-    config = adapted.peft_config["default"]
+    """Write the adapter as PEFT does, for the base model as it is on disk."""
+    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    config, tensors = pissa.joined(adapted, {name: tensor.detach() for name, tensor in state.items()})
     config.base_model_name_or_path = str(base)
-    training = config.inference_mode
     config.inference_mode = True
     config.save_pretrained(folder)
-    config.inference_mode = training
-    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    write_tensors({name: tensor.detach() for name, tensor in state.items()}, folder / WEIGHTS)
+    write_tensors(tensors, folder / WEIGHTS)
 
 
 def load_adapter(adapted: PeftModel, folder: Path) -> None:
-    """Take the adapter's weights from a folder.
+    """Take the adapter's weights from a folder that holds one of the same shape.
 
     Raises:
         RuntimeError: shapes or names do not match.
     """
-    result = set_peft_model_state_dict(adapted, load_file(folder / WEIGHTS))
+    result = set_peft_model_state_dict(adapted, pissa.parted(adapted, load_file(folder / WEIGHTS)))
     if result.unexpected_keys:
         raise RuntimeError(f"unknown weight {result.unexpected_keys[0]!r}")
-    absent = [name for name in result.missing_keys if ".lora_" in name or ".modules_to_save." in name]
+    absent = [name for name in result.missing_keys if ".lora_" in name or _WHOLE in name]
     if absent:
         raise RuntimeError(f"missing weight {absent[0]!r}")
 
@@ -184,7 +232,10 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def _adapted(model: Any, config: PeftConfig) -> PeftModel:
-    """Trained weights in float32. PEFT's own casts are off: under autocast they only cost time."""
+    """Trained weights in float32. PEFT's own casts are off: under autocast they only cost time.
+
+    Not so for DoRA, which takes its norms from what is cast: in bfloat16 they would not follow the training.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
         adapted = get_peft_model(model, config)
@@ -193,5 +244,14 @@ def _adapted(model: Any, config: PeftConfig) -> PeftModel:
             parameter.data = parameter.data.float()
     for layer in adapted.modules():
         if isinstance(layer, BaseTunerLayer):
-            layer.cast_input_dtype_enabled = False
+            layer.cast_input_dtype_enabled = config.use_dora
+            if config.use_dora:
+                _measure(layer)
     return adapted
+
+
+def _measure(layer: Any) -> None:
+    """Take a weight's magnitudes in float32, so that an untrained adapter has no effect in any number format."""
+    weight = dequantize_module_weight(layer.get_base_layer()).float()
+    for magnitudes in layer.lora_magnitude_vector.values():
+        magnitudes.weight.data = torch.linalg.norm(weight.T if layer.fan_in_fan_out else weight, dim=1)

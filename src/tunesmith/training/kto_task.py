@@ -3,7 +3,7 @@
 Shape: B answers of a batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -16,6 +16,7 @@ from tunesmith.training.model_task import ModelTask, OpenedModel
 from tunesmith.training.reference import reference_log_probs
 from tunesmith.training.task import Figure, Measured, MicroBatch
 from tunesmith.training.text import TokenRow
+from tunesmith.training.workplace import Workplace
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,15 +138,15 @@ def with_references(
     rows: Sequence[JudgedRow],
     groups: Sequence[Sequence[int]],
     limit: int,
-    poll: Callable[[], None],
+    workplace: Workplace,
 ) -> JudgedRows:
     """The answers with their reference, for all groups in which they will be judged."""
     used = sorted({index for group in groups for index in group})
-    own = reference_log_probs(opened, [rows[index].answered for index in used], poll)
+    own = reference_log_probs(opened, [rows[index].answered for index in used], workplace)
     known = dict(zip(used, own, strict=True))
     pairs = list(dict.fromkeys(pair for group in groups for pair in _mismatches(group)))
     others = [rows[prompt].with_answer_of(rows[answer], limit) for prompt, answer in pairs]
-    mismatched = dict(zip(pairs, reference_log_probs(opened, others, poll), strict=True))
+    mismatched = dict(zip(pairs, reference_log_probs(opened, others, workplace), strict=True))
     judged = [replace(row, reference=known.get(index)) for index, row in enumerate(rows)]
     return JudgedRows(judged, groups, mismatched, limit)
 

@@ -22,6 +22,7 @@ from tunesmith.training.losses import (
     loss_from_hidden,
     loss_from_logits,
 )
+from tunesmith.training.neftune import EmbeddingNoise
 from tunesmith.training.quantization import without_outliers
 from tunesmith.training.text import TokenRow
 
@@ -43,6 +44,7 @@ class LanguageModel:
 
         self._takes_positions = "position_ids" in inspect.signature(core.forward).parameters
         self._head_only = False
+        self._noise: EmbeddingNoise | None = None
 
     def settle(self) -> None:
         """Find out how the model is run. Leaves it in evaluation mode.
@@ -70,6 +72,10 @@ class LanguageModel:
                 param="optimization.gradient_checkpointing",
             )
         self.core.activation_checkpointing_enable({"use_reentrant": False, "context_fn": attention.contexts_of_layer})
+
+    def add_noise(self, alpha: float) -> None:
+        """Disturb the embeddings of all rows that are trained on from now on, as NEFTune does."""
+        self._noise = EmbeddingNoise(self.core.get_input_embeddings(), alpha)
 
     def batch(self, rows: Sequence[TokenRow]) -> TextBatch:
         """Rows as tensors in the model's layout."""
@@ -125,6 +131,8 @@ class LanguageModel:
         return attention.attending_within(batch.lengths, self.device) if batch.padding is None else nullcontext()
 
     def _inputs(self, batch: TextBatch) -> dict[str, Any]:
+        if self._noise is not None:
+            self._noise.expect(batch)
         inputs: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
         if batch.padding is not None:
             inputs["attention_mask"] = batch.padding

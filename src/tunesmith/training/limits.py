@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from tunesmith.spec.errors import UnsupportedError
-from tunesmith.spec.job import AttemptSpec, JobSpec
+from tunesmith.spec.errors import AdapterError, UnsupportedError
+from tunesmith.spec.job import ALL_LINEAR, AdapterSpec, AttemptSpec, JobSpec
 
 
 def require_text_generation(attempt: AttemptSpec) -> None:
@@ -11,32 +11,64 @@ def require_text_generation(attempt: AttemptSpec) -> None:
 
     Raises:
         UnsupportedError: `param` is the first such path in the spec.
-        AdapterError: the adapter to continue from cannot be trained further.
+        AdapterError: the adapter cannot be put on the model, or the one to continue from cannot be trained further.
+        ModelLoadError: the model's configuration cannot be used.
     """
     _require_text(attempt, "causal_lm")
-    if attempt.inputs.adapter is not None:
-        from tunesmith.training.adapters import require_trainable  # imports PEFT, which takes a while
-
-        require_trainable(attempt.inputs.adapter)
+    _require_adapter(attempt, None)
 
 
-def require_text_scoring(attempt: AttemptSpec) -> None:
+def require_text_scoring(attempt: AttemptSpec, scores: int | None) -> None:
     """Refuse what the methods that train a sequence classifier on text cannot honour.
+
+    `scores` is how many the model is to give; none = as many as the adapter to continue from, or as the rows tell.
 
     Raises:
         UnsupportedError: `param` is the first such path in the spec.
+        AdapterError: as for `require_text_generation`, or the adapter to continue from gives other scores.
         ModelLoadError: the base model's architecture cannot score texts.
     """
     _require_text(attempt, "sequence_classification")
-    if attempt.inputs.adapter is not None:
-        raise UnsupportedError(
-            f"The method {attempt.spec.method.kind!r} cannot continue from an adapter.",
-            param="init_from",
-            hint="Merge the adapter into its base model, and start from the result.",
-        )
     from tunesmith.training.model import require_classifiable  # imports transformers, which takes a while
+    from tunesmith.training.score_model import HEAD, continued_scores
 
     require_classifiable(attempt.inputs.model)
+    _require_adapter(attempt, HEAD)
+    own = continued_scores(attempt)
+    if None not in (own, scores) and own != scores:
+        raise AdapterError(
+            f"The adapter to continue from gives {own} scores, and {scores} are asked for.",
+            param="init_from",
+            hint="Continue from one that was trained for as many, or from none.",
+        )
+
+
+def _require_adapter(attempt: AttemptSpec, head: str | None) -> None:
+    """See that the adapter fits the model, without reading weights. Imports PEFT, which takes a while."""
+    model, asked = attempt.spec.model, attempt.spec.adapter
+    if attempt.inputs.adapter is not None:
+        from tunesmith.training.adapters import require_trainable
+
+        decomposed = bool(require_trainable(attempt.inputs.adapter, head).get("use_dora"))
+    else:
+        decomposed = asked is not None and asked.decomposed
+        if asked is not None and _names_layers(asked):
+            from tunesmith.training.model import load_skeleton
+            from tunesmith.training.targets import require_targets
+
+            require_targets(load_skeleton(attempt.inputs.model, model.task), asked, head)
+    if decomposed and model.quantization is not None and model.quantization.bits == 8:
+        raise UnsupportedError(
+            "Magnitudes cannot be trained apart (DoRA) over 8-bit weights: PEFT takes them off such weights anew in "
+            "every pass, and loses the weights' scales by it on processors.",
+            param="init_from" if attempt.inputs.adapter is not None else "adapter.decomposed",
+            hint="Quantize to 4 bits, or train an adapter of another kind.",
+        )
+
+
+def _names_layers(adapter: AdapterSpec) -> bool:
+    """Whether an adapter asks something of the model's layers that not every model has."""
+    return adapter.targets != ALL_LINEAR or adapter.init != "random"
 
 
 def _require_text(attempt: AttemptSpec, task: str) -> None:

@@ -65,6 +65,21 @@ def require_classifiable(folder: Path) -> None:
         raise ModelLoadError(f"The architecture {kind!r} has no sequence classifier, so it cannot score texts.")
 
 
+def load_skeleton(folder: Path, task: str) -> Any:
+    """The model as its configuration describes it, without weights.
+
+    Raises:
+        ModelLoadError: it cannot be built so.
+    """
+    library_class = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
+    config = load_config(folder)
+    try:
+        with torch.device("meta"):
+            return library_class.from_config(config)
+    except Exception as error:  # a configuration from elsewhere can be wrong in any way
+        raise ModelLoadError(f"The base model's config.json cannot be used: {_first_line(error)}") from error
+
+
 def load_model(
     folder: Path, dtype: torch.dtype, device: torch.device, quantization: QuantizationSpec | None = None
 ) -> Any:

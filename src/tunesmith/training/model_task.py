@@ -144,6 +144,8 @@ def open_model(
         )
     if spec.optimization.gradient_checkpointing:
         language_model.recompute_activations()
+    if spec.optimization.neftune_noise_alpha is not None:
+        language_model.add_noise(spec.optimization.neftune_noise_alpha)
     probe = row.truncated(64)
     return OpenedModel(
         model=model,
@@ -160,7 +162,7 @@ def open_model(
 def _with_adapter(core: Any, attempt: AttemptSpec, workplace: Workplace, head: str | None) -> Any:
     spec = attempt.spec
     if attempt.inputs.adapter is not None:
-        model = adapters.adapter_to_continue(core, attempt.inputs.adapter, spec.adapter)
+        model = adapters.adapter_to_continue(core, attempt.inputs.adapter, spec.adapter, head)
         changes = adapters.differences(model, spec.adapter) if spec.adapter is not None else []
         if changes:
             workplace.reporter.note(f"The adapter to continue from keeps its own shape: {', '.join(changes)}.")

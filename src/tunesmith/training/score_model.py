@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.spec.errors import ModelLoadError
+from tunesmith.spec.job import AttemptSpec
 from tunesmith.training.batching import TextBatch
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.text import TokenRow
@@ -52,6 +53,19 @@ class ScoreModel(LanguageModel):
         marks = np.zeros(row.length, dtype=np.bool_)
         marks[places[-1] if len(places) else 0] = True
         return TokenRow(row.line, row.ids, marks)
+
+
+def continued_scores(attempt: AttemptSpec) -> int | None:
+    """How many scores the adapter to continue from gives; none where there is no such adapter.
+
+    Raises:
+        AdapterError: its head cannot be read.
+    """
+    if attempt.inputs.adapter is None:
+        return None
+    from tunesmith.training.adapters import trained_scores  # imports PEFT, which takes a while
+
+    return trained_scores(attempt.inputs.adapter, HEAD)
 
 
 def require_head(core: Any) -> None:

@@ -98,13 +98,21 @@ text_specs = st.builds(
     method=st.builds(spec.MethodSpec, kind=texts, parameters=st.dictionaries(texts, counts)),
     adapter=maybe(
         st.builds(
-            spec.AdapterSpec, rank=st.integers(1, 1024), alpha=positive, dropout=st.just(0.5), targets=st.tuples(texts)
+            spec.AdapterSpec,
+            rank=st.integers(1, 1024),
+            alpha=positive,
+            dropout=st.just(0.5),
+            targets=st.tuples(texts),
+            scaling=st.sampled_from(["standard", "rank_stabilized"]),
+            init=st.sampled_from(["random", "pissa"]),
         )
     ),
     optimization=st.builds(
         spec.OptimizationSpec,
         learning_rate=positive,
-        schedule=st.sampled_from(["linear", "cosine", "constant"]),
+        optimizer=st.sampled_from(["adamw", "adamw_8bit", "adam", "adafactor", "sgd"]),
+        schedule=st.sampled_from(["linear", "cosine", "constant", "inverse_sqrt"]),
+        neftune_noise_alpha=maybe(positive),
         warmup_ratio=shares,
         weight_decay=shares,
         max_grad_norm=maybe(positive),
@@ -190,6 +198,38 @@ def test_tuning_all_weights_has_a_rate_of_its_own():
 def test_counting_steps_does_not_end_with_the_default_epochs():
     assert spec_of(optimization={"max_steps": 7}).optimization.epochs == 10_000
     assert spec_of(optimization={"max_steps": 7, "epochs": 2}).optimization.epochs == 2
+
+
+@pytest.mark.parametrize(("said", "expected"), [({}, 0.1), ({"decay_ratio": None}, 0.1), ({"decay_ratio": 0.4}, 0.4)])
+def test_a_stable_schedule_decays_at_the_end(said, expected):
+    assert spec_of(optimization={"schedule": "wsd"} | said).optimization.decay_ratio == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"optimization": {"decay_ratio": 0.1}}, "belongs to the schedule 'wsd'"),
+        ({"optimization": {"schedule": "wsd", "warmup_ratio": 0.95}}, "exceed 1 together"),
+        ({"optimization": {"optimizer": "lion"}}, "'adamw', 'adamw_8bit', 'adam', 'adafactor' or 'sgd'"),
+        ({"optimization": {"neftune_noise_alpha": 0}}, "greater than 0"),
+        ({"adapter": {"targets": []}}, "at least 1 item"),
+        ({"adapter": {"init": "pissa", "decomposed": True}}, "exclude each other"),
+        ({"adapter": {"init": "olora"}}, "'random' or 'pissa'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_with_what_can(part, words):
+    with pytest.raises(ValidationError, match=words):
+        request(**part)
+
+
+def test_settings_without_effect_are_noted(services):
+    asked = request(
+        model={"base": "m", "quantization": {"bits": 8, "kind": "fp4"}}, cadence={"eval_steps": 5}, adapter={}
+    )
+    told = notes_on(services, asked.spec)
+    assert any("quantization.kind has no effect on 8 bits" in note for note in told)
+    assert any("eval_steps has no effect" in note for note in told)
+    assert not notes_on(services, request(model={"base": "m", "quantization": {"bits": 8}}).spec)
 
 
 def test_secrets_are_named_by_id_in_the_spec():

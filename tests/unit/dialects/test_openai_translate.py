@@ -178,6 +178,14 @@ def test_a_multiplier_beside_nebius_fields_has_no_effect_and_is_noted():
     assert "learning_rate_multiplier has no effect" in to_submission(read(**fields)).notes[0]
 
 
+def test_the_shape_of_an_adapter_that_is_not_asked_for_has_no_effect_and_is_noted():
+    shape = {"lora": False, "lora_r": 16, "lora_alpha": 8}
+    assert spec(hyperparameters=shape).adapter is None
+    [note] = to_submission(read(hyperparameters=shape)).notes
+    assert note.startswith("lora_r has no effect")
+    assert to_submission(read(hyperparameters=shape | {"lora": True})).notes == ()
+
+
 def test_a_multiplier_that_was_meant_as_a_rate_is_warned_of():
     for fields in (
         {"hyperparameters": {"learning_rate_multiplier": 2e-5}},

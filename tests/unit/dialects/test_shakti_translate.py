@@ -169,6 +169,37 @@ def test_a_schedule_is_taken_over():
     assert (result.optimization.schedule, result.optimization.warmup_ratio) == ("linear", 0.1)
 
 
+def test_ludwigs_variants_of_an_adapter_are_taken_over():
+    assert (spec(adapter={}).adapter.scaling, spec(adapter={}).adapter.decomposed) == ("standard", False)
+    result = spec(adapter={"use_rslora": True, "use_dora": True}).adapter
+    assert (result.scaling, result.decomposed) == ("rank_stabilized", True)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adamw_8bit", "sgd"])
+def test_an_optimizer_is_taken_over(name):
+    assert (spec().optimization.optimizer, spec().optimization.weight_decay) == ("adam", 0)
+    result = spec(trainer__optimizer={"type": name, "weight_decay": 0.1}).optimization
+    assert (result.optimizer, result.weight_decay) == (name, 0.1)
+
+
+def test_an_optimizer_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(ValidationError, match="'adam', 'adamw', 'adamw_8bit' or 'sgd'"):
+        spec(trainer__optimizer={"type": "lbfgs"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trainer": {"dpo_beta": 0.3, "dpo_loss_type": "ipo"}}, "without effect: dpo_beta, dpo_loss_type."),
+        ({"trainer": {"type": "kto", "dpo_beta": 0.3}}, "'kto' leaves these without effect: dpo_beta."),
+        ({"adapter": {}, "quantization": {"llm_int8_threshold": 4.0}}, "no effect on 4 bits"),
+        ({"adapter": {}, "quantization": {"bits": 8, "bnb_4bit_quant_type": "fp4"}}, "no effect on 8 bits"),
+    ],
+)
+def test_settings_of_something_else_are_noted(changes, words):
+    assert any(words in note for note in notes(**changes))
+
+
 @pytest.mark.parametrize("kind", ["dpo", "kto", "orpo", "grpo"])
 def test_other_kinds_of_training_are_passed_on_for_admission_to_judge(kind):
     assert spec(trainer={"type": kind}).method.kind == kind
@@ -184,8 +215,6 @@ def test_preferences_have_two_answers():
     ("changes", "param", "kind"),
     [
         ({"trainer": {"type": "none"}}, "trainer.type", UnsupportedError),
-        ({"adapter": {"use_rslora": True}}, "adapter.use_rslora", UnsupportedError),
-        ({"adapter": {"use_dora": True}}, "adapter.use_dora", UnsupportedError),
         (
             {"quantization": {"llm_int8_has_fp16_weight": True}},
             "quantization.llm_int8_has_fp16_weight",

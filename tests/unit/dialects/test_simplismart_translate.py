@@ -111,6 +111,41 @@ def test_the_example_of_the_page_is_carried_over_number_by_number():
     assert result.resources == ResourcesSpec(gpus_per_node=2, nodes=2, gpu_type="h100", distribution="ddp")
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, ("standard", False, "random")),
+        ({"use_rslora": True, "init_weights": "pissa"}, ("rank_stabilized", False, "pissa")),
+        ({"use_dora": True, "init_weights": True}, ("standard", True, "random")),
+    ],
+)
+def test_ms_swifts_variants_of_an_adapter_are_taken_over(asked, expected):
+    result = spec(train_config__adapter_config=asked).adapter
+    assert (result.scaling, result.decomposed, result.init) == expected
+
+
+def test_dora_and_pissa_together_are_refused():
+    with pytest.raises(InvalidRequestError, match="exclude each other"):
+        spec(train_config__adapter_config={"use_dora": True, "init_weights": "pissa"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "expected"),
+    [
+        ({"optim": "adamw_torch"}, "optimizer", "adamw"),
+        ({"optim": "adamw_bnb_8bit"}, "optimizer", "adamw_8bit"),
+        ({"optim": "adafactor"}, "optimizer", "adafactor"),
+        ({"lr_scheduler_type": "inverse_sqrt"}, "schedule", "inverse_sqrt"),
+        ({"lr_scheduler_type": "constant_with_warmup", "warmup_ratio": 0.2}, "warmup_ratio", 0.2),
+        ({"lr_scheduler_type": "constant", "warmup_ratio": 0.2}, "warmup_ratio", 0),
+        ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha", 5),
+        ({"max_steps": 7}, "epochs", 10_000),
+    ],
+)
+def test_ms_swifts_further_hyperparameters_are_taken_over(asked, field, expected):
+    assert getattr(spec(train_config__hyperparameters=asked).optimization, field) == expected
+
+
 def test_what_is_left_out_has_ms_swifts_values():
     result = spec()
     assert (result.adapter.rank, result.adapter.alpha, result.adapter.dropout) == (8, 32, 0.05)
@@ -294,6 +329,11 @@ def test_the_pages_fields_without_effect_are_noted_one_by_one():
     ("changes", "word"),
     [
         ({"train_config__torch_dtype": "float16"}, "bfloat16"),
+        (
+            {"train_config__hyperparameters": {"lr_scheduler_type": "constant", "warmup_ratio": 0.1}},
+            "constant_with_warmup",
+        ),
+        ({"train_config__hyperparameters": {"max_steps": 5, "num_epochs": 1}}, "num_epochs"),
         ({"dataset_config__preprocessing__prompt": {"template": "qwen"}}, "prompt.template"),
         ({"dataset_config__split": {"ratios": [0.8, 0.1, 0.1]}}, "third share"),
         ({"train_config__train_type": "full", "train_config__adapter_config": {}}, "adapter_config"),

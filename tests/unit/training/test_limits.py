@@ -65,14 +65,13 @@ def adapter(tiny_model: Path, tmp_path: Path, rows: Path) -> Path:
     [
         ({"peft_type": "LOHA"}, "'LOHA'"),
         ({"peft_type": None}, "None"),
-        ({"use_dora": True}, "`use_dora` is True"),
-        ({"use_rslora": True}, "`use_rslora` is True"),
-        ({"modules_to_save": ["lm_head"]}, "`modules_to_save`"),
+        ({"use_qalora": True}, "`use_qalora` is True"),
+        ({"modules_to_save": ["lm_head"]}, "trained whole: lm_head"),
         ({"bias": "all"}, "`bias` is 'all'"),
         ({"init_lora_weights": "pissa_niter_16"}, "pissa_niter_16"),
     ],
 )
-def test_an_adapter_that_is_no_plain_lora_is_refused_at_the_check(
+def test_an_adapter_that_cannot_be_trained_exactly_is_refused_at_the_check(
     tiny_model: Path, tmp_path: Path, rows: Path, adapter: Path, config: dict[str, Any], words: str
 ) -> None:
     path = adapter / "adapter_config.json"

@@ -1,8 +1,11 @@
 """Rates, decay groups, step counts and order are those of transformers' Trainer."""
 
+import math
+
 import pytest
 import torch
 import transformers
+from pydantic import ValidationError
 from transformers.trainer_pt_utils import get_parameter_names
 
 from tunesmith.spec.job import OptimizationSpec
@@ -27,19 +30,83 @@ def _spec(**changes):
     return OptimizationSpec.model_validate(SPEC | changes)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+NAMES = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "decay"),
+    [("linear", None), ("cosine", None), ("constant", None), ("inverse_sqrt", None), ("wsd", 0.2), ("wsd", 0.67)],
+)
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.33])
-def test_rates_equal_those_of_transformers(schedule, warmup):
-    name = "constant_with_warmup" if schedule == "constant" else schedule
+def test_rates_equal_those_of_transformers(schedule, decay, warmup):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    steps = -(-25 * warmup // 1)
-    oracle = transformers.get_scheduler(name, optimizer, num_warmup_steps=int(steps), num_training_steps=25)
+    steps = math.ceil(25 * warmup)
+    oracle = transformers.get_scheduler(
+        NAMES.get(schedule, schedule),
+        optimizer,
+        num_warmup_steps=steps,
+        num_training_steps=25,
+        scheduler_specific_kwargs={"num_decay_steps": min(math.ceil(25 * decay), 25 - steps)} if decay else None,
+    )
+    spec = _spec(schedule=schedule, warmup_ratio=warmup, decay_ratio=decay)
     for step in range(25):
-        assert learning_rate(_spec(schedule=schedule, warmup_ratio=warmup), step, 25) == pytest.approx(
-            oracle.get_last_lr()[0]
-        )
+        assert learning_rate(spec, step, 25) == pytest.approx(oracle.get_last_lr()[0])
         optimizer.step()
         oracle.step()
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_the_shortest_trainings_have_a_rate_at_every_step_but_that_of_the_warm_up(total):
+    rates = [
+        learning_rate(_spec(schedule="wsd", warmup_ratio=0.5, decay_ratio=0.5), step, total) for step in range(total)
+    ]
+    assert rates[0] == (0.5 if total == 1 else 0.0)
+    assert all(rates[1:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schedule": "wsd"}, "needs a decay_ratio"),
+        ({"schedule": "linear", "decay_ratio": 0.1}, "belongs to the schedule 'wsd'"),
+        ({"schedule": "wsd", "warmup_ratio": 0.6, "decay_ratio": 0.5}, "exceed 1 together"),
+    ],
+)
+def test_a_decay_that_does_not_fit_the_schedule_is_refused(changes, words):
+    with pytest.raises(ValidationError, match=words):
+        _spec(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "trainers"),
+    [("adamw", "adamw_torch_fused"), ("adafactor", "adafactor"), ("sgd", "sgd"), ("adamw_8bit", "adamw_bnb_8bit")],
+)
+def test_weights_walk_as_under_the_trainers_optimizer_of_that_name(name, trainers):
+    from transformers import Trainer, TrainingArguments
+
+    arguments = TrainingArguments(optim=trainers, learning_rate=0.5, weight_decay=0.1, report_to="none")
+    kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    _walk_alike(name, lambda groups: kind(groups, **settings))
+
+
+def test_adam_decays_weights_within_the_gradient_as_torch_does():
+    _walk_alike("adam", lambda groups: torch.optim.Adam(groups, lr=0.5))
+
+
+def _walk_alike(name, oracle_of):
+    ends = []
+    for build in (lambda model: build_optimizer(model, _spec(optimizer=name)), oracle_of):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(80, 96), torch.nn.LayerNorm(96))
+        rest = [model[0].bias, *model[1].parameters()]
+        groups = [{"params": [model[0].weight], "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+        optimizer = build(groups if build is oracle_of else model)
+        for _ in range(8):
+            model(torch.randn(5, 80)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        ends.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-5)
 
 
 def test_a_job_of_one_step_still_trains():

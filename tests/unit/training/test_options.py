@@ -155,6 +155,28 @@ def test_resuming_with_moments_in_eight_bits_is_bit_identical(
     assert torch.uint8 in {tensor.dtype for tensor in stored}
 
 
+@pytest.mark.parametrize("name", ["adam", "adafactor", "sgd"])
+@pytest.mark.parametrize("adapter", [DROPOUT, None], ids=["lora", "full"])
+def test_resuming_is_bit_identical_under_every_optimizer(
+    tiny_model: Path, tmp_path: Path, rows: Path, name: str, adapter: Any
+) -> None:
+    changes: Any = {
+        "optimizer": name,
+        "schedule": "wsd",
+        "decay_ratio": 0.5,
+        "save_steps": 1,
+        "adapter": adapter,
+        "learning_rate": 0.5 if name == "sgd" else 0.01,
+    }
+    code, whole = run(attempt(tiny_model, rows, **changes), tmp_path / "whole")
+    assert code == 0
+    assert losses(whole)[-1] < losses(whole)[0]
+    folder = checkpoint(whole, tmp_path / "whole", 3)
+    _, resumed = run(attempt(tiny_model, rows, resume_from=[folder], **changes), tmp_path / "resumed")
+    assert losses(resumed) == losses(whole)[3:]
+    assert _artifact(tmp_path / "whole") == _artifact(tmp_path / "resumed")
+
+
 # --- metrics every so many steps -------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from attempts import LORA, attempt, chat, checkpoint, judged, labelled, losses, of_kind, preferences, run, write_rows
-from tunesmith.spec.events import CheckpointSaved, Evaluated, Metrics, Prepared, Succeeded
+from tunesmith.spec.events import Checked, CheckpointSaved, Evaluated, Metrics, Prepared, Succeeded
 from tunesmith.training.model import load_model, load_tokenizer
 
 pytestmark = pytest.mark.usefixtures("signals_kept")
@@ -358,9 +358,82 @@ def test_a_text_that_ends_with_the_padding_token_is_scored_where_plain_libraries
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
 
 
-def test_an_adapter_is_not_continued_as_a_classifier(tiny_model: Path, tmp_path: Path, pairs: Path) -> None:
-    run(_order("dpo", tiny_model, pairs, max_steps=1), tmp_path / "first")
-    order = _order("reward", tiny_model, pairs, continue_from=tmp_path / "first/artifact", purpose="check")
+# --- continuing a head -----------------------------------------------------------------------------------------------
+
+STILL: dict[str, Any] = {"learning_rate": 1e-9, "warmup_ratio": 0.0, "max_steps": 1}
+
+
+@pytest.mark.parametrize("shape", [LORA, LORA | {"init": "pissa"}, LORA | {"decomposed": True}])
+@pytest.mark.parametrize("kind", ["classification", "reward"])
+def test_a_trained_head_is_continued_where_it_was_left(kind: str, shape: Any, tiny_model: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "train.jsonl", ROWS[kind](12))
+    changes = {"validation": rows, "adapter": shape}
+    _, first = run(_order(kind, tiny_model, rows, epochs=6.0, **changes), tmp_path / "first")
+    trained = tmp_path / "first/artifact"
+    _, checked = run(
+        _order(kind, tiny_model, rows, continue_from=trained, purpose="check", **changes), tmp_path / "check"
+    )
+    assert of_kind(checked, Checked)
+    code, second = run(_order(kind, tiny_model, rows, continue_from=trained, **changes, **STILL), tmp_path / "second")
+    assert code == 0
+    before, after = (of_kind(events, Evaluated) for events in (first, second))
+    assert after[-1].loss == pytest.approx(before[-1].loss, abs=1e-5)
+    assert abs(before[-1].loss - before[0].loss) > 0.01
+
+
+@PLAIN_PEFT
+def test_a_head_made_by_peft_is_continued_with_all_its_classes(tiny_model: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    from tunesmith.training.model import load_classifier
+
+    def base() -> Any:
+        return load_classifier(tiny_model, 5, 1, torch.float32, torch.device("cpu"))
+
+    config = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=8, target_modules="all-linear")
+    made = get_peft_model(base(), config)
+    for parameter in made.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter) * parameter.requires_grad
+    made.save_pretrained(tmp_path / "made")
+    rows = write_rows(tmp_path / "train.jsonl", labelled(12))
+    order = _order("classification", tiny_model, rows, continue_from=tmp_path / "made", **STILL)
+    code, _ = run(order, tmp_path / "run")
+    assert code == 0
+    ids = torch.arange(20)[None] + 5
+    loaded = PeftModel.from_pretrained(base(), tmp_path / "run/artifact")
+    with torch.no_grad():
+        ours, theirs = (model.eval()(input_ids=ids).logits for model in (loaded, made))
+    assert ours.shape == (1, 5)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [2, 4])
+def test_a_head_for_another_number_of_classes_is_refused(labels: int, tiny_model: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "train.jsonl", labelled(12))
+    run(_order("classification", tiny_model, rows, max_steps=1), tmp_path / "first")
+    trained = tmp_path / "first/artifact"
+    for kind, parameters in (("classification", {"labels": labels}), ("reward", {})):
+        order = _order(kind, tiny_model, rows, parameters, continue_from=trained, purpose="check")
+        _, events = run(order, tmp_path / kind)
+        assert (events[-1].error.code, events[-1].error.param) == ("invalid_adapter", "init_from")
+        assert "gives 3 scores" in events[-1].error.message
+
+
+def test_a_class_beyond_those_of_the_continued_head_is_refused_with_its_line(tiny_model: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "train.jsonl", labelled(12))
+    run(_order("classification", tiny_model, rows, max_steps=1), tmp_path / "first")
+    more = write_rows(tmp_path / "more.jsonl", [{"text": "a", "label": 3}])
+    order = _order("classification", tiny_model, more, continue_from=tmp_path / "first/artifact", purpose="check")
+    _, events = run(order, tmp_path / "run")
+    assert "Line 1 has the class 3; 3 classes go from 0 to 2." in events[-1].error.message
+
+
+@pytest.mark.parametrize(("made", "wanted"), [("dpo", "reward"), ("reward", "dpo")])
+def test_an_adapter_with_and_one_without_a_head_do_not_stand_in_for_each_other(
+    made: str, wanted: str, tiny_model: Path, tmp_path: Path, pairs: Path
+) -> None:
+    run(_order(made, tiny_model, pairs, max_steps=1), tmp_path / "first")
+    order = _order(wanted, tiny_model, pairs, continue_from=tmp_path / "first/artifact", purpose="check")
     code, events = run(order, tmp_path / "run")
     assert code == 1
-    assert (events[-1].error.code, events[-1].error.param) == ("unsupported", "init_from")
+    assert (events[-1].error.code, events[-1].error.param) == ("invalid_adapter", "init_from")

@@ -46,7 +46,7 @@ _STATUS = {
     State.CANCELLED: TrainingStatus.CANCELLED,
 }
 
-_OPTIMIZERS = {"adamw": "adamw", "adamw_8bit": "adamw8bit"}
+_OPTIMIZERS = {"adamw_8bit": "adamw8bit"}
 
 
 def render_task(job: Job, services: Services, *, log_bytes: int) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _recipe(job: Job) -> dict[str, Any]:
         "gradient_accumulation": optimization.batch_size // micro,
         "steps": optimization.max_steps or job.total_steps or 0,
         "learning_rate": optimization.learning_rate,
-        "optimizer": _OPTIMIZERS[optimization.optimizer],
+        "optimizer": _OPTIMIZERS.get(optimization.optimizer, optimization.optimizer),
         "bypass_guidance_embedding": spec.method.parameters.get("bypass_guidance_embedding") is True,
         "base_model_path": spec.model.base,
         "sample_every": sampling.every if sampling else SAMPLE_EVERY,

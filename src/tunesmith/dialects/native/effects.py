@@ -6,7 +6,7 @@ from tunesmith.dialects import Services
 from tunesmith.dialects.native.translate import kind_of
 from tunesmith.dialects.native.wire import DataRequest, ModelRequest, SourceRequest, SpecRequest
 from tunesmith.spec.errors import InvalidRequestError
-from tunesmith.spec.job import StartSpec
+from tunesmith.spec.job import QuantizationSpec, StartSpec
 
 _OF_THE_HUB = ("revision", "secret")
 
@@ -40,7 +40,19 @@ def notes_on(services: Services, spec: SpecRequest) -> list[str]:
             for name in _OF_THE_HUB
             if getattr(spec.model, name) is not None
         ]
+    notes += _notes_on_training(spec)
     return notes
+
+
+def _notes_on_training(spec: SpecRequest) -> Iterator[str]:
+    quantization, usual = spec.model.quantization, QuantizationSpec(bits=4)
+    if quantization is not None:
+        idle = ("int8_threshold",) if quantization.bits == 4 else ("kind", "double")
+        for name in idle:
+            if getattr(quantization, name) != getattr(usual, name):
+                yield f"spec.model.quantization.{name} has no effect on {quantization.bits} bits."
+    if spec.cadence.eval_steps != "epoch" and spec.data.validation is None and spec.data.split is None:
+        yield "spec.cadence.eval_steps has no effect: there is neither validation data nor a split."
 
 
 def _sources(data: DataRequest) -> Iterator[tuple[str, SourceRequest]]:

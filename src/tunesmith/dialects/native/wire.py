@@ -18,6 +18,7 @@ from pydantic import (
 
 from tunesmith.spec.frozen import Frozen
 from tunesmith.spec.job import (
+    ALL_LINEAR,
     MAX_BATCH_SIZE,
     MAX_COUNT,
     MAX_EPOCHS,
@@ -38,6 +39,9 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"\S")]
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 LabelValue = Annotated[str, StringConstraints(max_length=512)]
+DECAY_RATIO = 0.1
+"""Share of the steps over which the schedule `wsd` decays, where nothing is said."""
+
 SourceKind = Literal["file", "dataset", "s3", "gcs", "http", "hub", "images"]
 
 
@@ -149,8 +153,9 @@ class AdapterRequest(AdapterSpec):
     """Scale numerator: the update is multiplied by `alpha / rank`."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = Field(default_factory=lambda: ("all-linear",))
-    """Names of linear layers, or the single entry `all-linear` for every one but the head."""
+    targets: tuple[str, ...] = Field(default_factory=lambda: ALL_LINEAR, min_length=1)
+    """Names of linear layers, such as `q_proj` or `self_attn.q_proj`, or the single entry `all-linear` for every one
+    but the head."""
 
 
 class OptimizationRequest(OptimizationSpec):
@@ -159,11 +164,16 @@ class OptimizationRequest(OptimizationSpec):
     learning_rate: float = Field(default=2e-4, gt=0, le=10)
     """Peak rate, absolute. Unless said, 0.00001 where `adapter` is null."""
 
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Decay after warm-up, to zero at the last step."""
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "wsd"] = "linear"
+    """After warm-up: decay to zero at the last step; none; decay with the root of the step, which does not reach zero;
+    or none until a decay at the end (warm-up, stable, decay)."""
 
     warmup_ratio: float = Field(default=0.03, ge=0, le=1)
     """Share of all steps over which the rate climbs from zero."""
+
+    decay_ratio: float | None = Field(default=None, gt=0, le=1)
+    """Of the schedule `wsd`, and of no other: share of all steps over which the rate falls to zero at the end. Unless
+    said, 0.1."""
 
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float | None = Field(default=1.0, gt=0)
@@ -182,6 +192,13 @@ class OptimizationRequest(OptimizationSpec):
     """Sequences per forward pass; none = the engine chooses. Changes speed and memory, never the loss."""
 
     seed: int = Field(default=42, ge=0, le=2**63 - 1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decay_unless_said(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("schedule") == "wsd" and given.get("decay_ratio") is None:
+            return given | {"decay_ratio": DECAY_RATIO}
+        return given
 
 
 class CadenceRequest(CadenceSpec):

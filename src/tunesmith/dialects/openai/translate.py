@@ -130,6 +130,12 @@ def _notes(request: CreateJob) -> tuple[str, ...]:
     supervised = _supervised(request)
     if request.flavour == "nebius" and "learning_rate_multiplier" in supervised.model_fields_set:
         notes.append("learning_rate_multiplier has no effect beside Nebius's fields, whose learning_rate is absolute.")
+    if request.flavour == "nebius" and not supervised.lora:
+        notes += [
+            f"{name} has no effect: all weights are tuned, as lora is not true."
+            for name in ("lora_r", "lora_alpha", "lora_dropout")
+            if getattr(supervised, name) not in (None, getattr(_NEBIUS, name))
+        ]
     preference = request.method is not None and request.method.type == "dpo"
     if preference or request.flavour == "openai":
         notes += _rate_notes(_preference(request) if preference else supervised)

@@ -21,6 +21,8 @@ def described(spec: JobSpec) -> dict[str, Any]:
             "alpha": adapter.alpha,
             "dropout": adapter.dropout,
             "target_modules": list(adapter.targets),
+            "use_rslora": adapter.scaling == "rank_stabilized",
+            "use_dora": adapter.decomposed,
         }
         if adapter
         else None,
@@ -28,6 +30,7 @@ def described(spec: JobSpec) -> dict[str, Any]:
         "trainer": {
             "type": "finetune" if spec.method.kind == "sft" else spec.method.kind,
             "learning_rate": optimization.learning_rate,
+            "optimizer": {"type": optimization.optimizer, "weight_decay": optimization.weight_decay},
             "batch_size": micro,
             "gradient_accumulation_steps": optimization.batch_size // micro,
             "epochs": optimization.epochs,

@@ -81,13 +81,6 @@ def refuse_unavailable(config: TrainingConfig) -> None:
             param=f"{_CONFIG}.trainer.type",
             hint="Use 'finetune'.",
         )
-    for name, meaning in (("use_rslora", "rank-stabilised scaling"), ("use_dora", "weight decomposition")):
-        if config.adapter and getattr(config.adapter, name):
-            raise UnsupportedError(
-                f"{_CONFIG}.adapter.{name} is true, and adapters with {meaning} are not available.",
-                param=f"{_CONFIG}.adapter.{name}",
-                hint="Leave it out.",
-            )
     if config.quantization and config.quantization.llm_int8_has_fp16_weight:
         raise UnsupportedError(
             f"{_CONFIG}.quantization.llm_int8_has_fp16_weight is true, and quantized weights are kept quantized.",
@@ -165,6 +158,8 @@ def _adapter(config: TrainingConfig) -> AdapterSpec | None:
         alpha=asked.alpha or 2 * asked.r,
         dropout=asked.dropout,
         targets=tuple(asked.target_modules or _QUERY_AND_VALUE),
+        scaling="rank_stabilized" if asked.use_rslora else "standard",
+        decomposed=asked.use_dora,
     )
 
 
@@ -176,10 +171,11 @@ def _optimization(trainer: Trainer) -> OptimizationSpec:
             param=f"{_CONFIG}.trainer.batch_size",
         )
     return OptimizationSpec(
+        optimizer=trainer.optimizer.type,
         learning_rate=trainer.learning_rate,
         schedule=trainer.learning_rate_scheduler.decay or "constant",
         warmup_ratio=trainer.learning_rate_scheduler.warmup_fraction,
-        weight_decay=0.0,
+        weight_decay=trainer.optimizer.weight_decay,
         max_grad_norm=trainer.gradient_clipping.clipglobalnorm,
         epochs=trainer.epochs if trainer.train_steps is None else MAX_EPOCHS,
         max_steps=trainer.train_steps,

@@ -46,7 +46,10 @@ class Adapter(Wire):
     """None = the attention's query and value."""
 
     use_rslora: bool = False
+    """Whether the update is multiplied by alpha / sqrt(rank) instead of alpha / rank."""
+
     use_dora: bool = False
+    """Whether magnitudes are trained apart from directions."""
 
 
 class Quantization(Wire):
@@ -67,6 +70,13 @@ class Scheduler(Wire):
     decay: Literal["linear", "cosine"] | None = None
 
 
+class Optimizer(Wire):
+    """What changes the weights."""
+
+    type: Literal["adam", "adamw", "adamw_8bit", "sgd"] = "adam"
+    weight_decay: float = Field(default=0.0, ge=0)
+
+
 class Clipping(Wire):
     """What becomes of large gradients."""
 
@@ -79,6 +89,7 @@ class Trainer(Wire):
     type: Literal["finetune", "none", "dpo", "kto", "orpo", "grpo"] = "finetune"
     learning_rate: float = Field(default=0.0001, gt=0, le=1)
     learning_rate_scheduler: Scheduler = Field(default_factory=Scheduler)
+    optimizer: Optimizer = Field(default_factory=Optimizer)
     batch_size: int = Field(default=1, ge=1, le=MAX_BATCH_SIZE)
     gradient_accumulation_steps: int = Field(default=1, ge=1, le=MAX_BATCH_SIZE)
     epochs: float = Field(default=1, gt=0, le=MAX_EPOCHS)

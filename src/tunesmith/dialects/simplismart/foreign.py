@@ -7,6 +7,8 @@ from tunesmith.spec.job import DataSource, JobSpec, ModelSpec
 
 _MODEL_TYPES = {"text": "llm", "vision_language": "vlm", "image": "image"}
 _SOURCES = {"s3": "s3", "gcs": "gcs", "hub": "hf"}
+_SCHEDULES = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
+_OPTIMIZERS = {"adamw": "adamw_torch"}
 _FORMATS = {"query_response": "instruction"}
 
 
@@ -60,7 +62,9 @@ def _train_config(spec: JobSpec) -> dict[str, Any]:
             "learning_rate": optimization.learning_rate,
             "warmup_ratio": optimization.warmup_ratio,
             "weight_decay": optimization.weight_decay,
-            "lr_scheduler_type": optimization.schedule,
+            "lr_scheduler_type": _SCHEDULES.get(optimization.schedule, optimization.schedule),
+            "optim": _OPTIMIZERS.get(optimization.optimizer, optimization.optimizer),
+            "neftune_noise_alpha": optimization.neftune_noise_alpha,
             "max_grad_norm": optimization.max_grad_norm,
             "max_steps": optimization.max_steps,
             "seed": optimization.seed,
@@ -71,6 +75,9 @@ def _train_config(spec: JobSpec) -> dict[str, Any]:
             "alpha": adapter.alpha,
             "dropout": adapter.dropout,
             "targets": list(adapter.targets),
+            "use_rslora": adapter.scaling == "rank_stabilized",
+            "use_dora": adapter.decomposed,
+            "init_weights": "pissa" if adapter.init == "pissa" else "true",
         }
         if adapter
         else None,

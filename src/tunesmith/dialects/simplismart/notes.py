@@ -37,6 +37,12 @@ def notes_on(request: CreateJob, *, has_model: bool) -> list[str]:
         "train_config.distributed.stage has no effect: a job trains on one device.": (
             config.distributed is not None and config.distributed.stage is not None
         ),
+        f"{_HYPERPARAMETERS}.warmup_ratio has no effect on the schedule 'constant'; 'constant_with_warmup' has one.": (
+            numbers.warmup_ratio > 0 and numbers.lr_scheduler_type == "constant"
+        ),
+        f"{_HYPERPARAMETERS}.num_epochs has no effect: max_steps takes its place.": (
+            numbers.max_steps is not None and "num_epochs" in numbers.model_fields_set
+        ),
         f"{_HYPERPARAMETERS}.per_device_eval_batch_size has no effect: how rows are evaluated changes no figure.": (
             numbers.per_device_eval_batch_size is not None
         ),

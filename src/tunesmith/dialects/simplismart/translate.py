@@ -1,6 +1,7 @@
 """From a form to a spec. Pure: where the rows are, and what is stored as secrets, is handed in."""
 
 import math
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -10,6 +11,7 @@ from tunesmith.dialects.simplismart.wire import AdapterConfig, CreateJob, Hyperp
 from tunesmith.spec.errors import InvalidRequestError, UnsupportedError
 from tunesmith.spec.job import (
     MAX_BATCH_SIZE,
+    MAX_EPOCHS,
     AdapterSpec,
     CadenceSpec,
     DataSource,
@@ -30,6 +32,16 @@ _HYPERPARAMETERS = "train_config.hyperparameters"
 _AUTOMATIC_BATCH = 16
 _AUTOMATIC_RATES = {"lora": 1e-4, "qlora": 1e-4, "full": 1e-5}
 _DPO_BETA = 0.1
+
+# What the Trainer below ms-swift calls them.
+_OPTIMIZERS: dict[str, Literal["adamw", "adamw_8bit", "adafactor", "sgd"]] = {
+    "adamw_torch": "adamw",
+    "adamw_torch_fused": "adamw",
+    "adamw_bnb_8bit": "adamw_8bit",
+    "adamw_8bit": "adamw_8bit",
+    "adafactor": "adafactor",
+    "sgd": "sgd",
+}
 
 _FORMATS: dict[str, Format] = {
     "sharegpt": "sharegpt",
@@ -106,6 +118,13 @@ def _refuse_unavailable(request: CreateJob) -> None:
             "dataset_config.preprocessing.streaming is true, which needs an end.",
             param="dataset_config.preprocessing.streaming",
             hint=f"Set {_HYPERPARAMETERS}.max_steps, or streaming to false.",
+        )
+    adapter = config.adapter_config
+    if adapter is not None and adapter.use_dora and adapter.init_weights == "pissa":
+        raise InvalidRequestError(
+            "train_config.adapter_config.use_dora and init_weights 'pissa' exclude each other.",
+            param="train_config.adapter_config.init_weights",
+            hint="Use one of them.",
         )
     if numbers.beta is not None and config.type == "sft":
         raise InvalidRequestError(
@@ -200,19 +219,30 @@ def _adapter(config: TrainConfig) -> AdapterSpec | None:
     if config.train_type == "full":
         return None
     asked = config.adapter_config or AdapterConfig()
-    return AdapterSpec(rank=asked.r, alpha=asked.alpha, dropout=asked.dropout, targets=tuple(asked.targets))
+    return AdapterSpec(
+        rank=asked.r,
+        alpha=asked.alpha,
+        dropout=asked.dropout,
+        targets=tuple(asked.targets),
+        scaling="rank_stabilized" if asked.use_rslora else "standard",
+        decomposed=asked.use_dora,
+        init="pissa" if asked.init_weights == "pissa" else "random",
+    )
 
 
 def _optimization(request: CreateJob) -> OptimizationSpec:
     config = request.train_config
     numbers = config.hyperparameters
+    schedule = numbers.lr_scheduler_type
     return OptimizationSpec(
+        optimizer=_OPTIMIZERS[numbers.optim],
         learning_rate=numbers.learning_rate or _AUTOMATIC_RATES[config.train_type],
-        schedule=numbers.lr_scheduler_type,
-        warmup_ratio=numbers.warmup_ratio,
+        schedule="constant" if schedule == "constant_with_warmup" else schedule,
+        warmup_ratio=0.0 if schedule == "constant" else numbers.warmup_ratio,
         weight_decay=numbers.weight_decay,
         max_grad_norm=numbers.max_grad_norm,
-        epochs=numbers.num_epochs,
+        neftune_noise_alpha=numbers.neftune_noise_alpha,
+        epochs=numbers.num_epochs if numbers.max_steps is None else MAX_EPOCHS,
         max_steps=numbers.max_steps,
         batch_size=_batch_size(request),
         micro_batch_size=None,

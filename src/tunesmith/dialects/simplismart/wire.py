@@ -100,7 +100,11 @@ class Hyperparameters(Wire):
     dataloader_num_workers: int | None = Field(default=None, ge=0)
     warmup_ratio: float = Field(default=0.0, ge=0, le=1)
     weight_decay: float = Field(default=0.1, ge=0)
-    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"] = "cosine"
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "adamw_8bit", "adafactor", "sgd"] = (
+        "adamw_torch"
+    )
+    neftune_noise_alpha: float | None = Field(default=None, gt=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     seed: int = Field(default=42, ge=0, le=2_147_483_647)
@@ -115,6 +119,9 @@ class AdapterConfig(Wire):
     alpha: float = Field(default=32, gt=0)
     dropout: float = Field(default=0.05, ge=0, lt=1)
     targets: list[Name] = Field(default_factory=lambda: ["all-linear"], min_length=1)
+    use_rslora: bool = False
+    use_dora: bool = False
+    init_weights: Literal["true", "pissa"] | Literal[True] = "true"
 
 
 class Distributed(Wire):

@@ -1,0 +1,71 @@
+"""The layers that an adapter is put on."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from transformers.pytorch_utils import Conv1D
+
+from tunesmith.spec.errors import AdapterError
+from tunesmith.spec.job import ALL_LINEAR, AdapterSpec
+
+
+def require_targets(model: Any, adapter: AdapterSpec, head: str | None) -> None:
+    """See that every target names linear layers, and that PiSSA finds as many principal parts as it needs.
+
+    The model may be one without weights. `head` names a layer that is trained whole.
+
+    Raises:
+        AdapterError: one does not; `param` is the field's path.
+    """
+    tied = model.get_output_embeddings() if model.config.get_text_config().tie_word_embeddings else None
+    layers = {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(part, torch.nn.Linear | Conv1D) and name != head and part is not tied
+    }
+    if adapter.targets != ALL_LINEAR:
+        unknown = [target for target in adapter.targets if not any(_is_meant(target, name) for name in layers)]
+        if unknown:
+            raise AdapterError(
+                f"The base model has no linear layer {', '.join(map(repr, unknown[:8]))}.",
+                param="adapter.targets",
+                hint=f"Its linear layers: {', '.join(last_parts(layers))}; or use `all-linear`.",
+            )
+    if adapter.init == "pissa":
+        wanted = {name: part for name, part in layers.items() if _is_target(adapter, name, part, model)}
+        _require_parts(wanted, adapter.rank)
+
+
+def last_parts(names: Iterable[str]) -> list[str]:
+    """What layers are called within the part of the model that they belong to, in alphabetical order."""
+    return sorted({name.rpartition(".")[2] for name in names})
+
+
+def _require_parts(layers: dict[str, Any], rank: int) -> None:
+    for name, layer in layers.items():
+        parts = min(_shape(layer))
+        if parts < rank:
+            raise AdapterError(
+                f"The rank {rank} is more than the {parts} principal parts that the weight of {name} has.",
+                param="adapter.rank",
+                hint=f"Ask for a rank of at most {parts}, or for the init 'random'.",
+            )
+
+
+def _is_target(adapter: AdapterSpec, name: str, part: Any, model: Any) -> bool:
+    if adapter.targets == ALL_LINEAR:
+        return part is not model.get_output_embeddings()
+    return any(_is_meant(target, name) for target in adapter.targets)
+
+
+def _is_meant(target: str, name: str) -> bool:
+    """PEFT's rule for lists of names."""
+    return name == target or name.endswith(f".{target}")
+
+
+def _shape(layer: Any) -> tuple[int, int]:
+    """Inputs and outputs. The weight of a quantized layer does not tell them."""
+    if isinstance(layer, Conv1D):
+        return layer.nx, layer.nf
+    return layer.in_features, layer.out_features

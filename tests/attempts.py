@@ -51,6 +51,7 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
             "batch_size": 4,
             "micro_batch_size": None,
             "gradient_checkpointing": None,
+            "on_out_of_memory": "fail",
             "seed": 7,
         },
         "cadence": {"eval_steps": "epoch", "save_steps": "epoch", "keep_checkpoints": None, "log_steps": 1},

@@ -16,6 +16,8 @@ from tunesmith.store.jobs import Job
 
 Level = Literal["info", "warn", "error"]
 
+_EXCERPT_CHARACTERS = 200
+
 
 class Recorder:
     """Applies one attempt's events."""
@@ -84,6 +86,21 @@ class Recorder:
     @apply.register
     def _(self, event: reported.Evaluated) -> None:
         self._tell(event, f"Step {event.step}: full validation loss={event.loss:.2f}")
+
+    @apply.register
+    def _(self, event: reported.Sampled) -> None:
+        shown = event.file if event.text is None else repr(_excerpt(event.text))
+        who = "the base model" if event.step == 0 else "the model"
+        self._tell(event, f"Step {event.step}: to {_excerpt(event.prompt)!r} {who} answers {shown}.")
+
+    @apply.register
+    def _(self, event: reported.Healed) -> None:
+        self._tell(
+            event,
+            f"Step {event.step}: memory did not suffice ({event.phase}). From step {event.again_from} on, "
+            f"{_difference(event.before, event.after)}; batch and loss stay the same.",
+            "warn",
+        )
 
     @apply.register
     def _(self, event: reported.CheckpointSaved) -> None:
@@ -190,3 +207,18 @@ class Recorder:
             attempt=self._attempt.number,
             data=data,
         )
+
+
+def _excerpt(text: str) -> str:
+    """The beginning of a text, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= _EXCERPT_CHARACTERS else f"{line[: _EXCERPT_CHARACTERS - 1]}…"
+
+
+def _difference(before: reported.Portion, after: reported.Portion) -> str:
+    """By how much less goes through the model at once."""
+    if after.micro_batch_size != before.micro_batch_size:
+        return f"a forward pass takes {after.micro_batch_size} sequences instead of {before.micro_batch_size}"
+    if after.token_budget != before.token_budget:
+        return f"a forward pass takes up to {after.token_budget} tokens instead of {before.token_budget}"
+    return "activations are computed again instead of kept"

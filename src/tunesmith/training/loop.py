@@ -12,9 +12,12 @@ from tunesmith.rundir import RunDirectory
 from tunesmith.spec import events
 from tunesmith.spec.job import JobSpec
 from tunesmith.training.checkpoint import folder_name, remove_folder, write_folder
+from tunesmith.training.healing import Healing
 from tunesmith.training.optim import build_optimizer, count_steps, learning_rate
 from tunesmith.training.order import DataOrder
 from tunesmith.training.reporting import Reporter
+from tunesmith.training.sampling import report_samples
+from tunesmith.training.shortage import Whereabouts
 from tunesmith.training.state import Progress, load_state, save_state, seed_all
 from tunesmith.training.step_reports import Outcome, StepReports, means_of, recorded_event, totals_of
 from tunesmith.training.stopping import StopFlag, StopRequested
@@ -32,17 +35,22 @@ _CRASH_CHECKPOINTS_KEPT = 2
 class Loop:
     """One training, from its first or a resumed step to its last."""
 
-    def __init__(self, task: Task, spec: JobSpec, run: RunDirectory, reporter: Reporter, flag: StopFlag) -> None:
+    def __init__(
+        self, task: Task, spec: JobSpec, run: RunDirectory, reporter: Reporter, flag: StopFlag, at: Whereabouts
+    ) -> None:
         self._task = task
         self._spec = spec
         self._run = run
         self._reporter = reporter
         self._flag = flag
+        self._at = at
         self._fingerprint = spec.model_dump_json()
         self._total = count_steps(spec.optimization, task.sequence_count)
         self._order = DataOrder(spec.optimization, task.sequence_count)
         self._optimizer = build_optimizer(task.model, spec.optimization)
         self._parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+        self._healing = Healing(task, self._optimizer, spec.optimization, at, reporter)
+        self._newest: Path | None = None
         self._saved: list[tuple[int, bool]] = []
         self._last_save = time.monotonic()
         self._save_seconds = 0.0
@@ -57,6 +65,9 @@ class Loop:
         """
         self._task.load(folder)
         self.progress = load_state(folder, self._fingerprint, self._optimizer, self._task.model)
+        if self.progress.portion is not None:
+            self._healing.take(self.progress.portion)
+        self._newest = folder
 
     def run(self) -> None:
         """Train to the last step.
@@ -65,14 +76,12 @@ class Loop:
             StopRequested: the flag was set; a checkpoint holds everything done.
             NonFiniteError: the loss or the gradient became NaN or infinite.
         """
-        self._reports = StepReports(
-            self._task, self._order, self._total, self._spec.cadence.log_steps, self.progress.window, self._reporter
-        )
+        self._reports = self._new_reports()
         try:
             self._finish_step(self.progress.step)
             while self.progress.step < self._total:
                 self._flag.poll()
-                self._train_step()
+                self._carry_out(self._train_step)
                 self._finish_step(self.progress.step)
             self._flag.poll()
         except StopRequested:
@@ -90,7 +99,9 @@ class Loop:
         changes: list[float] = []
 
         def fill(folder: Path) -> None:
+            self._at.enter("saving")
             self._task.export(folder)
+            self._at.enter("verification")
             changes.append(self._task.verify(folder))
 
         write_folder(self._run.artifact, fill, {"step": self.progress.step})
@@ -99,14 +110,18 @@ class Loop:
     def _train_step(self) -> None:
         index = self.progress.step
         sequences = self._order.batch(index)
+        self._at.enter("forward", index + 1)
         batches = self._task.micro_batches(sequences)
         trained = sum(batch.trained for batch in batches)
         self._task.model.train()
         passes = []
         for batch in batches:
+            self._at.enter("forward", index + 1, batch)
             measured = self._task.forward(batch)
+            self._at.enter("backward", index + 1, batch)
             (measured.loss / trained).backward()
             passes.append(replace(measured, loss=measured.loss.detach()))
+        self._at.enter("optimizer", index + 1, max(batches, key=lambda batch: batch.tokens))
         norm = self._clip()
         rate = learning_rate(self._spec.optimization, index, self._total)
         for group in self._optimizer.param_groups:
@@ -131,6 +146,21 @@ class Loop:
             )
         )
 
+    def _carry_out(self, work: Callable[[], None]) -> None:
+        """Do something that can be done again from its beginning."""
+        self._healing.carry_out(work, self._go_back if self._newest is not None else None)
+
+    def _go_back(self) -> int:
+        """Take back the newest checkpoint, and forget what was not reported since."""
+        assert self._newest is not None
+        self.resume(self._newest)
+        self._reports = self._new_reports()
+        return self.progress.step
+
+    def _new_reports(self) -> StepReports:
+        every, window = self._spec.cadence.log_steps, self.progress.window
+        return StepReports(self._task, self._order, self._total, every, window, self._reporter)
+
     def _clip(self) -> Tensor:
         limit = self._spec.optimization.max_grad_norm
         if limit is not None:
@@ -140,12 +170,15 @@ class Loop:
 
     def _finish_step(self, step: int) -> None:
         """What is due after a step. After a resume: what the interrupted run still owed."""
+        asked = self._is_asked(step)
+        if asked:
+            self._timed(self._sample)
         if not step:
             return
         owed = self._is_due(self._spec.cadence.eval_steps, step) and self.progress.evaluated_step < step
         if owed:
-            self._timed(self._evaluate)
-        if not self._reports.pace.steps and not owed:
+            self._timed(lambda: self._carry_out(self._evaluate))
+        if not self._reports.pace.steps and not owed and not asked:
             return
         if self._is_due(self._spec.cadence.save_steps, step):
             self._timed(lambda: self._save(offered=True))
@@ -157,18 +190,29 @@ class Loop:
             return True
         return self._order.ends_epoch(step) if isinstance(cadence, str) else step % cadence == 0
 
+    def _is_asked(self, step: int) -> bool:
+        sampling = self._spec.sampling
+        return sampling is not None and self.progress.sampled_step < step and self._is_due(sampling.every, step)
+
     def _timed(self, work: Callable[[], None]) -> None:
         self._reports.flush()
         start = time.monotonic()
         work()
         self._reports.pace.exclude(time.monotonic() - start)
 
+    def _sample(self) -> None:
+        self._at.enter("sampling", self.progress.step)
+        self._task.model.eval()
+        self.progress = report_samples(self._task, self._spec, self.progress, self._reporter, self._flag.poll)
+
     def _evaluate(self) -> None:
+        self._at.enter("evaluation", self.progress.step)
         self._task.model.eval()
         passes, trained = [], 0
         with torch.no_grad():
             for batch in self._task.validation_batches():
                 self._flag.poll()
+                self._at.enter("evaluation", self.progress.step, batch)
                 passes.append(self._task.forward(batch))
                 trained += batch.trained
         self.progress = self.progress.model_copy(update={"evaluated_step": self.progress.step})
@@ -190,7 +234,9 @@ class Loop:
         start = time.monotonic()
         step = self.progress.step
         name = folder_name(step)
+        self._at.enter("saving", step)
         write_folder(self._run.checkpoints / name, self._fill, {"step": step, "offered": offered})
+        self._newest = self._run.checkpoints / name
         self._saved.append((step, offered))
         self._last_save = time.monotonic()
         self._save_seconds = self._last_save - start
@@ -201,7 +247,9 @@ class Loop:
 
     def _fill(self, folder: Path) -> None:
         self._task.save(folder)
-        self.progress = self.progress.model_copy(update={"window": self._reports.window})
+        self.progress = self.progress.model_copy(
+            update={"window": self._reports.window, "portion": self._healing.portion}
+        )
         save_state(folder, self.progress, self._fingerprint, self._optimizer, self._task.model)
 
     def _prune(self, *, offered: bool, keep: int | None) -> None:

@@ -30,6 +30,7 @@ from tunesmith.spec.job import (
     ResourcesSpec,
     SamplingSpec,
     StartSpec,
+    Turn,
 )
 from tunesmith.spec.reading import Reading, SplitSpec
 
@@ -196,6 +197,30 @@ class CadenceRequest(CadenceSpec):
     """Keep the newest so many offered checkpoints; none = all."""
 
 
+def _text_or_turns(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """One sentence instead of one for each half of the union."""
+    try:
+        return check(value)
+    except ValidationError:
+        raise ValueError(
+            "must be a text of 1 to 32768 characters, or a list of 1 to 64 turns, each with a `role` (system, user or "
+            "assistant) and a text as `content`"
+        ) from None
+
+
+PromptRequest = Annotated[
+    Annotated[str, StringConstraints(min_length=1, max_length=32_768)]
+    | Annotated[tuple[Turn, ...], Field(min_length=1, max_length=64)],
+    WrapValidator(_text_or_turns),
+]
+
+
+class SamplingRequest(SamplingSpec):
+    """What the model is asked during training, to see how it changes. It is also asked before and after."""
+
+    prompts: tuple[PromptRequest, ...] = Field(min_length=1, max_length=64)
+
+
 class SpecRequest(Frozen):
     """A training. A spec that an answer showed is accepted as it is."""
 
@@ -210,7 +235,7 @@ class SpecRequest(Frozen):
 
     optimization: OptimizationRequest = Field(default_factory=OptimizationRequest)
     cadence: CadenceRequest = Field(default_factory=CadenceRequest)
-    sampling: SamplingSpec | None = None
+    sampling: SamplingRequest | None = None
     """What the model is asked during training."""
 
     resources: ResourcesSpec | None = None

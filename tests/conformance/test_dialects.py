@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from stored_jobs import EMPTY_SERVICES, job_spec, optimization, stored_job
 from tunesmith.plugins import load_plugins
 from tunesmith.spec.errors import ERRORS, InvalidRequestError
-from tunesmith.spec.job import CadenceSpec, DataSource, ModelSpec
+from tunesmith.spec.job import CadenceSpec, DataSource, ModelSpec, SamplingSpec, Turn
 from tunesmith.spec.lifecycle import State
 
 DIALECTS = load_plugins("tunesmith.dialects")
@@ -30,6 +30,7 @@ def job(state, source):
             model=ModelSpec(base="owner/m", dtype="float32"),
             optimization=optimization(epochs=1.5, batch_size=4, micro_batch_size=2),
             cadence=CadenceSpec(eval_steps=5, save_steps="epoch", keep_checkpoints=None),
+            sampling=SamplingSpec(prompts=("Hello", (Turn(role="user", content="Hello"),)), every=5, temperature=0.5),
         ),
         error=InvalidRequestError("no", hint="do").info if state is State.FAILED else None,
         model_id="ft:m:local::12345678" if state is State.SUCCEEDED else None,

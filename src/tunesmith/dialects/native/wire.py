@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -27,6 +28,7 @@ from tunesmith.spec.job import (
     MethodSpec,
     ModelSpec,
     OptimizationSpec,
+    Prompt,
     ResourcesSpec,
     SamplingSpec,
     StartSpec,
@@ -197,10 +199,17 @@ class CadenceRequest(CadenceSpec):
     """Keep the newest so many offered checkpoints; none = all."""
 
 
-def _text_or_turns(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """One sentence instead of one for each half of the union."""
+_Prompt = (
+    Annotated[str, StringConstraints(min_length=1, max_length=32_768)]
+    | Annotated[tuple[Turn, ...], Field(min_length=1, max_length=64)]
+)
+_PROMPT: TypeAdapter[Prompt] = TypeAdapter(_Prompt)
+
+
+def _text_or_turns(value: Any, _check: ValidatorFunctionWrapHandler) -> Prompt:
+    """One sentence instead of one for each half of the union. Read as JSON: there, lists are tuples."""
     try:
-        return check(value)
+        return _PROMPT.validate_json(json.dumps(value), strict=True)
     except ValidationError:
         raise ValueError(
             "must be a text of 1 to 32768 characters, or a list of 1 to 64 turns, each with a `role` (system, user or "
@@ -208,11 +217,7 @@ def _text_or_turns(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         ) from None
 
 
-PromptRequest = Annotated[
-    Annotated[str, StringConstraints(min_length=1, max_length=32_768)]
-    | Annotated[tuple[Turn, ...], Field(min_length=1, max_length=64)],
-    WrapValidator(_text_or_turns),
-]
+PromptRequest = Annotated[_Prompt, WrapValidator(_text_or_turns)]
 
 
 class SamplingRequest(SamplingSpec):

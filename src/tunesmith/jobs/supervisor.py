@@ -134,14 +134,14 @@ class Supervisor:
                     losses = job.fruitless_losses + 1
                     events.add(
                         connection, job.id, at=now, kind="note", level="warn", attempt=attempt.number,
-                        message=f"The worker was lost ({_how(ended)}){_memory(connection, job.id, ended)}. "
+                        message=f"The worker was lost ({_how(ended)}){_memory(connection, attempt, ended)}. "
                         "Its log is kept with the job.",
                     )  # fmt: skip
                     jobs.change(connection, job.id, fruitless_losses=losses)
                     if losses < _MAX_FRUITLESS_LOSSES:
                         recorder.settle_without_word(trigger=Trigger.LOST, at=now)
                     else:
-                        error = _loss(losses, ended, _memory(connection, job.id, ended))
+                        error = _loss(losses, ended, _memory(connection, attempt, ended))
                         jobs.change(connection, job.id, error=error.info.model_dump())
                         recorder.settle_without_word(trigger=Trigger.FAIL, at=now)
             attempts.change(connection, attempt, ended_at=now, exit=ended.model_dump())
@@ -162,10 +162,10 @@ def _loss(losses: int, ended: Exit, memory: str) -> TunesmithError:
     return WorkerLostError(what, hint="Read the job's log; a signal 9 often means that the machine ran out of memory.")
 
 
-def _memory(connection: Connection, job_id: str, ended: Exit) -> str:
+def _memory(connection: Connection, attempt: Attempt, ended: Exit) -> str:
     """How much a worker for which memory ran out had last reported, as the end of a sentence."""
-    metrics = events.latest(connection, job_id, "metrics") if ended.out_of_memory else None
-    if metrics is None:
+    metrics = events.latest(connection, attempt.job_id, "metrics") if ended.out_of_memory else None
+    if metrics is None or metrics.attempt != attempt.number:
         return ""
     return f"; at step {metrics.data['step']} it had reported a peak of {metrics.data['memory_bytes'] / 2**30:.2f} GiB"
 

@@ -71,18 +71,19 @@ class Healing:
                     raise
             else:
                 return
+            before = self._task.portion
             # Only here, behind the handler, are the error and the tensors that its traceback held gone.
             self._optimizer.zero_grad()
             gc.collect()
             release(self._task.device)
             if is_spoilt:
                 assert go_back is not None
-                self._shrink(smaller, again_from=go_back() + 1)
+                self._shrink(before, smaller, again_from=go_back() + 1)
                 return
             if self._at.phase == "optimizer" and self._at.step == 1:
                 self._optimizer.state.clear()  # it may lack a part, for which there was no memory
             set_random_state(beginning)
-            self._shrink(smaller, again_from=self._at.step)
+            self._shrink(before, smaller, again_from=self._at.step)
 
     def _smaller(self, error: Exception) -> Portion | None:
         if not is_shortage(error):
@@ -96,8 +97,8 @@ class Healing:
         done = self._at.step - 1
         return any("step" not in state or int(state["step"]) != done for state in self._optimizer.state.values())
 
-    def _shrink(self, smaller: Portion, *, again_from: int | None) -> None:
-        at, before = self._at, self._task.portion
+    def _shrink(self, before: Portion, smaller: Portion, *, again_from: int | None) -> None:
+        at = self._at
         self.take(smaller)
         self._reporter.write(
             events.Healed,

@@ -202,7 +202,6 @@ class Loop:
 
     def _sample(self) -> None:
         self._at.enter("sampling", self.progress.step)
-        self._task.model.eval()
         self.progress = report_samples(self._task, self._spec, self.progress, self._reporter, self._flag.poll)
 
     def _evaluate(self) -> None:

@@ -281,6 +281,21 @@ def test_weights_that_the_optimizer_has_changed_are_taken_back_from_the_last_che
     assert of_kind(events, Succeeded)
 
 
+def test_going_back_to_a_checkpoint_keeps_what_was_found_out_since(tiny_model, tmp_path, rows, monkeypatch):
+    wanting_memory(monkeypatch, TextTask, "forward", lambda batch: len(batch.lengths) == 2)
+    _failing_optimizer(monkeypatch, 6, spoil=True)
+    changes = {"save_steps": 2, "micro_batch_size": 4, "batch_size": 4, "on_out_of_memory": "shrink"}
+    code, events = run(attempt(tiny_model, rows, **changes), tmp_path / "run")
+    assert code == 0
+    told = [(event.step, event.again_from, event.phase) for event in of_kind(events, Healed)]
+    sizes = [(event.before.micro_batch_size, event.after.micro_batch_size) for event in of_kind(events, Healed)]
+    assert told[:2] == [(4, 4, "forward"), (4, 4, "forward")]
+    assert sizes[:2] == [(4, 2), (2, 1)]
+    assert (told[2], sizes[2]) == ((6, 5, "optimizer"), (1, 1))
+    assert of_kind(events, Healed)[2].after.recomputing
+    assert of_kind(events, Succeeded)
+
+
 def test_without_a_checkpoint_spoilt_weights_fail_the_job(tiny_model, tmp_path, rows, monkeypatch):
     _failing_optimizer(monkeypatch, 1, spoil=True)
     error = failure(attempt(tiny_model, rows, on_out_of_memory="shrink", micro_batch_size=4), tmp_path / "run")

@@ -53,6 +53,7 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
             "batch_size": 4,
             "micro_batch_size": None,
             "gradient_checkpointing": None,
+            "on_out_of_memory": "fail",
             "seed": 7,
         },
         "cadence": {

@@ -20,7 +20,6 @@ from tunesmith.spec.errors import (
     CheckpointError,
     DiskFullError,
     InternalError,
-    OutOfMemoryError,
     TunesmithError,
     UnsupportedError,
 )
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from tunesmith.training.loop import Loop
     from tunesmith.training.reporting import Reporter
+    from tunesmith.training.shortage import Whereabouts
     from tunesmith.training.stopping import StopFlag
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -66,18 +66,32 @@ def main(run_directory: Path) -> int:
 
 
 def _carry_out(run: RunDirectory, reporter: "Reporter", flag: "StopFlag") -> None:
+    from tunesmith.training.shortage import Whereabouts, is_shortage, too_little_memory
+
     attempt = run.read_spec()
     method = _method(attempt.spec.method.kind)
-    if attempt.purpose == "check":
-        reporter.started("cpu")
-        method.check(attempt, flag.poll)
-        reporter.write(events.Checked)
-        return
-    _train(attempt, method, run, reporter, flag)
+    at = Whereabouts(phase="check" if attempt.purpose == "check" else "loading")
+    try:
+        if attempt.purpose == "check":
+            reporter.started("cpu")
+            method.check(attempt, flag.poll)
+            reporter.write(events.Checked)
+        else:
+            _train(attempt, method, run, reporter, flag, at)
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        traceback.print_exception(error)
+        raise too_little_memory(error, at, attempt.spec) from error
 
 
 def _train(
-    attempt: AttemptSpec, method: "ModuleType", run: RunDirectory, reporter: "Reporter", flag: "StopFlag"
+    attempt: AttemptSpec,
+    method: "ModuleType",
+    run: RunDirectory,
+    reporter: "Reporter",
+    flag: "StopFlag",
+    at: "Whereabouts",
 ) -> None:
     from transformers.utils.logging import disable_progress_bar
 
@@ -98,7 +112,7 @@ def _train(
     task = method.build(attempt, Workplace(device=device, run=run, reporter=reporter, poll=poll))
     poll()
     fingerprints = fingerprints_of(attempt, device)
-    loop = Loop(task, attempt.spec, fingerprints, run, reporter, flag)
+    loop = Loop(task, attempt.spec, fingerprints, run, reporter, flag, at)
     _resume(loop, attempt, fingerprints, reporter)
     flag.step = loop.progress.step
     try:
@@ -166,16 +180,6 @@ def _explained(error: Exception) -> TunesmithError:
 
     traceback.print_exception(error)
     text = str(error).strip().splitlines()
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-    ):
-        return OutOfMemoryError(
-            f"The device's memory does not suffice: {text[0] if text else 'no detail'}",
-            hint="Set `micro_batch_size` to 1, halve `max_length`, use gradient checkpointing, bfloat16, an adapter, "
-            "4-bit quantization or a smaller model.",
-        )
     if is_disk_full(error):
         return DiskFullError(
             f"No room is left on the volume: {error}",

@@ -9,7 +9,7 @@ from stored_jobs import EMPTY_SERVICES, job_spec, optimization, stored_job
 from tunesmith.plugins import load_plugins
 from tunesmith.spec.errors import ERRORS, InvalidRequestError
 from tunesmith.spec.exactness import Resume
-from tunesmith.spec.job import CadenceSpec, DataSource, ModelSpec, SelectionSpec
+from tunesmith.spec.job import CadenceSpec, DataSource, ModelSpec, SamplingSpec, SelectionSpec, Turn
 from tunesmith.spec.lifecycle import State
 
 DIALECTS = load_plugins("tunesmith.dialects")
@@ -32,6 +32,7 @@ def job(state, source):
             optimization=optimization(epochs=1.5, batch_size=4, micro_batch_size=2),
             cadence=CadenceSpec(eval_steps=5, save_steps="epoch", keep_checkpoints=None, evaluate_first=True),
             selection=SelectionSpec(patience=3, result="best"),
+            sampling=SamplingSpec(prompts=("Hello", (Turn(role="user", content="Hello"),)), every=5, temperature=0.5),
         ),
         resumes=(Resume(at=2.5, attempt=2, step=4, exactness="approximate", differences=("torch 3 instead of 2",)),),
         error=InvalidRequestError("no", hint="do").info if state is State.FAILED else None,

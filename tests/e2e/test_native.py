@@ -226,6 +226,47 @@ def test_a_dropped_stream_of_events_resumes_without_loss_or_repetition(served, c
     assert end == {"event": "end", "data": {"state": "succeeded"}}
 
 
+def test_a_model_is_asked_during_its_training_and_the_answers_are_served(served, call):
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What comes after 3?"}]
+    sampling = {"prompts": ["What comes after 7?", turns], "every": 1000, "max_new_tokens": 5}
+    optimization = {"epochs": 1, "batch_size": 4, "on_out_of_memory": "shrink"}
+    id = call("POST", "/jobs", json={"spec": spec(sampling=sampling, optimization=optimization)})["id"]
+    job = wait_for(lambda: _ended(call, id))
+    assert job["state"] == "succeeded", job["error"]
+    assert call("POST", "/jobs:validate", json={"spec": job["spec"]})["spec"]["sampling"] == job["spec"]["sampling"]
+    found = call("GET", f"/jobs/{id}/samples")["data"]
+    assert [(each["step"], each["number"]) for each in found] == [
+        (step, number) for step in (0, job["total_steps"]) for number in (0, 1)
+    ]
+    assert [each["base"] for each in found] == [None, None, found[0]["text"], found[1]["text"]]
+    done = subprocess.run(
+        [sys.executable, "-m", "tunesmith.cli", "jobs", "samples", id],
+        env={**os.environ, "TUNESMITH_URL": served.url},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heading, *lines = done.stdout.splitlines()
+    assert heading.split() == ["STEP", "PROMPT", "ANSWER", "BASE"]
+    assert [line.split()[0] for line in lines] == [str(each["step"]) for each in found]
+    assert "system: Be brief. user: What comes after 3?" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("sampling", "param", "words"),
+    [
+        ({"prompts": [7]}, "spec.sampling.prompts.0", "must be a text"),
+        ({"prompts": ["word " * 6000]}, "spec.sampling.prompts.0", "context"),
+        ({"prompts": ["x"], "denoising_steps": 4}, "spec.sampling.denoising_steps", "pictures"),
+        ({"prompts": ["x"], "top_p": 0.5}, "spec.sampling", "top_p 0.5 has no effect"),
+    ],
+)
+def test_prompts_that_cannot_be_asked_are_refused_before_the_job_is_accepted(call, sampling, param, words):
+    error = call("POST", "/jobs", 422, json={"spec": spec(sampling={"every": 5, **sampling})})["error"]
+    assert error["param"] == param
+    assert words in f"{error['message']} {error['hint']}"
+
+
 def test_metrics_are_a_stream_and_thinned_out_curves(served, call, finished):
     *sent, _end = stream(served, f"/jobs/{finished['id']}/metrics/stream")
     assert {event["event"] for event in sent} == {"metrics", "evaluated"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attempts import LORA, attempt, chat, checkpoint, losses, of_kind, run, write_rows
-from tunesmith.spec.events import Metrics, Resumed, Started, Succeeded
+from tunesmith.spec.events import Healed, Metrics, Resumed, Sampled, Started, Succeeded
 from tunesmith.training import attention
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.model import load_model
@@ -183,3 +183,49 @@ def test_the_parent_of_warm_workers_leaves_the_gpu_alone_with_bitsandbytes_insta
         "sys.exit(torch.cuda.is_initialized())"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_step_that_does_not_fit_is_done_again_in_smaller_portions(tiny_model, tmp_path, rows, monkeypatch):
+    from tunesmith.training.text_task import TextTask
+
+    changes = {"adapter": LORA | {"dropout": 0.3}, "dtype": "float32"}
+    _, small = run(attempt(tiny_model, rows, micro_batch_size=2, **changes), tmp_path / "small")
+    real = TextTask.forward
+
+    def greedy(self, batch):
+        if len(batch.lengths) > 2:
+            torch.empty(2**46, dtype=torch.uint8, device=self.device)  # more than any GPU has
+        return real(self, batch)
+
+    monkeypatch.setattr(TextTask, "forward", greedy)
+    order = attempt(tiny_model, rows, micro_batch_size=4, on_out_of_memory="shrink", **changes)
+    code, events = run(order, tmp_path / "healed")
+    assert code == 0
+    [healed] = of_kind(events, Healed)
+    assert (healed.phase, healed.after.micro_batch_size) == ("forward", 2)
+    assert losses(events) == pytest.approx(losses(small), abs=1e-5)
+
+
+def test_a_shortage_names_the_memory_of_the_gpu(tiny_model, tmp_path, rows, monkeypatch):
+    from tunesmith.training.text_task import TextTask
+
+    def greedy(self, batch):
+        torch.empty(2**46, dtype=torch.uint8, device=self.device)
+
+    monkeypatch.setattr(TextTask, "forward", greedy)
+    code, events = run(attempt(tiny_model, rows), tmp_path / "run")
+    assert code == 1
+    assert events[-1].error.code == "out_of_memory"
+    assert "for the forward pass of step 1" in events[-1].error.message
+    assert "The GPU has " in events[-1].error.message
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_asking_the_model_changes_nothing_of_its_training(tiny_model, tmp_path, rows, dtype):
+    changes = {"adapter": LORA | {"dropout": 0.3}, "dtype": dtype}
+    sampling = {"prompts": ["What comes after 7?"], "every": 1, "max_new_tokens": 8, "temperature": 1.0}
+    _, plain = run(attempt(tiny_model, rows, **changes), tmp_path / "plain")
+    code, asked = run(attempt(tiny_model, rows, sampling=sampling, **changes), tmp_path / "asked")
+    assert code == 0
+    assert len(of_kind(asked, Sampled)) == len(losses(asked)) + 1
+    assert losses(asked) == pytest.approx(losses(plain), abs=1e-5)

@@ -1,4 +1,4 @@
-"""`tunesmith jobs metrics`, `artifacts` and `download`."""
+"""`tunesmith jobs metrics`, `samples`, `artifacts` and `download`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,8 @@ from tunesmith.cli.jobs import Id
 from tunesmith.cli.output import data, data_json, size, table
 
 app = group("Results.")
+
+_COLUMN_CHARACTERS = 48
 
 
 @command(app, "metrics", "tunesmith jobs metrics 3f0c9a5e8d7b4c21a6f4e0d9b8c7a615 --limit 100")
@@ -44,6 +46,31 @@ def metrics(
             for curve, point in sorted(points, key=lambda each: int(each[1]["step"]))
         ],
         empty="No loss was reported yet.",
+    )
+
+
+@command(app, "samples", "tunesmith jobs samples 3f0c9a5e8d7b4c21a6f4e0d9b8c7a615", "tunesmith jobs samples ID --json")
+def samples(
+    id: Id,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most answers to show.")] = 1000,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Print what the model answered to the job's prompts, by step, and the base model's answers beside."""
+    with Client(url) as client:
+        found = client.listed(f"/jobs/{job_id(id)}/samples", {"limit": limit})
+    if as_json:
+        data_json(found)
+        return
+    table(
+        ("STEP", "PROMPT", "ANSWER", "BASE"),
+        [
+            (str(each["step"]), *(_excerpt(each[name]) for name in ("prompt", "text", "base")))
+            if each["text"] is not None
+            else (str(each["step"]), _excerpt(each["prompt"]), each["file"], "-")
+            for each in found
+        ],
+        empty="The model was not asked anything yet. Name prompts as `spec.sampling` of a job.",
     )
 
 
@@ -88,3 +115,9 @@ def download(
 
 def _number(value: Any, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def _excerpt(text: str | None) -> str:
+    """The beginning of a text in one line; the whole is in the JSON."""
+    line = "-" if text is None else " ".join(text.split())
+    return line if len(line) <= _COLUMN_CHARACTERS else f"{line[: _COLUMN_CHARACTERS - 1]}…"

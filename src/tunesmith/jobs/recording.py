@@ -17,6 +17,8 @@ from tunesmith.store.jobs import Job
 
 Level = Literal["info", "warn", "error"]
 
+_EXCERPT_CHARACTERS = 200
+
 
 class Recorder:
     """Applies one attempt's events."""
@@ -126,6 +128,21 @@ class Recorder:
             event,
             f"The training ends early, at step {event.step}: {event.evaluations:,} evaluations in a row did not "
             f"improve on the {event.metric} of step {event.best_step}, {event.best_value:.4g}.",
+        )
+
+    @apply.register
+    def _(self, event: reported.Sampled) -> None:
+        shown = event.file if event.text is None else repr(_excerpt(event.text))
+        who = "the base model" if event.step == 0 else "the model"
+        self._tell(event, f"Step {event.step}: to {_excerpt(event.prompt)!r} {who} answers {shown}.")
+
+    @apply.register
+    def _(self, event: reported.Healed) -> None:
+        self._tell(
+            event,
+            f"Step {event.step}: memory did not suffice ({event.phase}). From step {event.again_from} on, "
+            f"{_difference(event.before, event.after)}; batch and loss stay the same.",
+            "warn",
         )
 
     @apply.register
@@ -247,3 +264,18 @@ def _how_it_goes_on(event: reported.Resumed) -> str:
             return f"Training goes on from the checkpoint of step {event.step}, approximately: {why}."
         case "restarted":
             return f"Training starts again from its first step: {why.rstrip('.')}."
+
+
+def _excerpt(text: str) -> str:
+    """The beginning of a text, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= _EXCERPT_CHARACTERS else f"{line[: _EXCERPT_CHARACTERS - 1]}…"
+
+
+def _difference(before: reported.Portion, after: reported.Portion) -> str:
+    """By how much less goes through the model at once."""
+    if after.micro_batch_size != before.micro_batch_size:
+        return f"a forward pass takes {after.micro_batch_size} sequences instead of {before.micro_batch_size}"
+    if after.token_budget != before.token_budget:
+        return f"a forward pass takes up to {after.token_budget} tokens instead of {before.token_budget}"
+    return "activations are computed again instead of kept"

@@ -4,6 +4,8 @@ import logging
 import time
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from tunesmith.assets.content import ContentUse
 from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.recording import Recorder
@@ -13,7 +15,7 @@ from tunesmith.jobs.stalls import Patience, Stalls
 from tunesmith.jobs.tidying import tidy
 from tunesmith.rundir import RunDirectory
 from tunesmith.runners import Exit, Handle, Runner
-from tunesmith.spec.errors import TunesmithError, UnavailableError, WorkerLostError
+from tunesmith.spec.errors import OutOfMemoryError, TunesmithError, UnavailableError, WorkerLostError
 from tunesmith.spec.lifecycle import STOPPING, Trigger
 from tunesmith.store import attempts, events, jobs
 from tunesmith.store.attempts import Attempt
@@ -161,16 +163,14 @@ class Supervisor:
                     losses = job.fruitless_losses + 1
                     events.add(
                         connection, job.id, at=now, kind="note", level="warn", attempt=attempt.number,
-                        message=f"The worker was lost ({how}). Its log is kept with the job.",
+                        message=f"The worker was lost ({how}){_memory(connection, attempt, ended)}. "
+                        "Its log is kept with the job.",
                     )  # fmt: skip
                     jobs.change(connection, job.id, fruitless_losses=losses)
                     if losses < _MAX_FRUITLESS_LOSSES:
                         recorder.settle_without_word(trigger=Trigger.LOST, at=now)
                     else:
-                        error = WorkerLostError(
-                            f"The worker was lost {losses} times without getting further ({how}).",
-                            hint="Read the job's log; a signal 9 often means that the machine ran out of memory.",
-                        )
+                        error = _loss(losses, how, ended, _memory(connection, attempt, ended))
                         jobs.change(connection, job.id, error=error.info.model_dump())
                         recorder.settle_without_word(trigger=Trigger.FAIL, at=now)
             attempts.change(connection, attempt, ended_at=now, exit=ended.model_dump())
@@ -179,7 +179,29 @@ class Supervisor:
             tidy(connection, ended_job, self._use)
 
 
+def _loss(losses: int, how: str, ended: Exit, memory: str) -> TunesmithError:
+    """Why a job fails whose workers die. `how` the last one ended, `memory` is what it had reported."""
+    what = f"The worker was lost {losses} times without getting further ({how}){memory}."
+    if ended.out_of_memory:
+        return OutOfMemoryError(
+            what,
+            hint="Set `micro_batch_size` to 1 or `gradient_checkpointing` to true, halve `max_length`, take a smaller "
+            "model, or give the machine more memory.",
+        )
+    return WorkerLostError(what, hint="Read the job's log; a signal 9 often means that the machine ran out of memory.")
+
+
+def _memory(connection: Connection, attempt: Attempt, ended: Exit) -> str:
+    """How much a worker for which memory ran out had last reported, as the end of a sentence."""
+    metrics = events.latest(connection, attempt.job_id, "metrics") if ended.out_of_memory else None
+    if metrics is None or metrics.attempt != attempt.number:
+        return ""
+    return f"; at step {metrics.data['step']} it had reported a peak of {metrics.data['memory_bytes'] / 2**30:.2f} GiB"
+
+
 def _how(ended: Exit) -> str:
+    if ended.out_of_memory:
+        return "ended by the system, whose memory ran out"
     if ended.signal is not None:
         return f"ended by signal {ended.signal}"
     if ended.code is not None:

@@ -21,6 +21,8 @@ class Exit(Frozen):
 
     code: int | None = None
     signal: int | None = None
+    out_of_memory: bool = False
+    """Whether the kernel ended it because memory ran out, as far as that can be told."""
 
 
 class Runner(Protocol):

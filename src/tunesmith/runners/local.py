@@ -14,6 +14,7 @@ from tunesmith.devices import Device, discover, used_bytes
 from tunesmith.rundir import RunDirectory
 from tunesmith.runners import Exit, Handle
 from tunesmith.runners._fork_client import WORKER_ENVIRONMENT, ForkClient
+from tunesmith.runners._oom_kills import count_oom_kills
 from tunesmith.spec.events import Started
 
 _log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class LocalRunner:
             pid = self._start_cold(run, device.environment())
         else:
             self._forked.add(pid)
-        return {"pid": pid, "identity": _identity(pid)}
+        return _handle(pid)
 
     def find(self, run: RunDirectory) -> Handle | None:
         """The worker that holds a run directory, by the process id in its first event."""
@@ -92,7 +93,7 @@ class LocalRunner:
         while run.is_held() and time.monotonic() < deadline:
             for event in run.read_events(0)[0]:
                 if isinstance(event, Started):
-                    return {"pid": event.pid, "identity": _identity(event.pid)}
+                    return _handle(event.pid)
             time.sleep(0.05)
         return None
 
@@ -106,8 +107,10 @@ class LocalRunner:
         if child is not None:
             del self._children[pid]
             code = child.returncode
-            return Exit(code=code if code >= 0 else None, signal=-code if code < 0 else None)
-        return self._told_by_parent(pid, run)
+            ended = Exit(code=code if code >= 0 else None, signal=-code if code < 0 else None)
+        else:
+            ended = self._told_by_parent(pid, run)
+        return ended.model_copy(update={"out_of_memory": _was_out_of_memory(handle, ended)})
 
     def stop(self, handle: Handle, *, force: bool) -> None:
         """SIGTERM to the worker, or SIGKILL to its whole group."""
@@ -153,6 +156,16 @@ class LocalRunner:
             )
         self._children[child.pid] = child
         return child.pid
+
+
+def _handle(pid: int) -> Handle:
+    return {"pid": pid, "identity": _identity(pid), "oom_kills": count_oom_kills()}
+
+
+def _was_out_of_memory(handle: Handle, ended: Exit) -> bool:
+    """Whether a worker was killed, and the kernel has killed for want of memory since it was started."""
+    before, now = handle.get("oom_kills"), count_oom_kills()
+    return ended.signal == signal.SIGKILL and isinstance(before, int) and now is not None and now > before
 
 
 def _pid(handle: Handle) -> int:

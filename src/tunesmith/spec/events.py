@@ -180,6 +180,69 @@ class StoppedEarly(_Event):
     """Those in a row without improvement."""
 
 
+class Sampled(_Event):
+    """The model was asked one of the job's prompts."""
+
+    kind: Literal["sampled"] = "sampled"
+    step: int
+    """0 = before training: the base model was asked."""
+
+    number: int
+    """Place of the prompt in the spec, from 0."""
+
+    prompt: str
+    """At most 2,000 characters."""
+
+    text: str | None
+    """What the model wrote, at most 8,000 characters; none where it drew a picture."""
+
+    file: str | None = None
+    """The picture, relative to the attempt's run directory."""
+
+    base: str | None
+    """What the base model wrote; none at step 0."""
+
+    tokens: int | None
+    """Of the answer, the one that ends it included; none for a picture."""
+
+    seconds: float
+
+
+class Portion(Frozen):
+    """How much goes through the model at once, which changes speed and memory and never the loss."""
+
+    micro_batch_size: int | None
+    """Sequences per forward pass of the training; none = as many as `token_budget` allows."""
+
+    token_budget: int
+    """Tokens per forward pass, but at least one sequence."""
+
+    recomputing: bool
+    """Whether activations are computed again instead of kept."""
+
+
+class Healed(_Event):
+    """Memory did not suffice. The step is done again in smaller portions, as are all later ones."""
+
+    kind: Literal["healed"] = "healed"
+    step: int
+    """The step at which it happened."""
+
+    phase: str
+    """What was done at that moment, such as `forward` or `backward`."""
+
+    again_from: int
+    """The step at which the training goes on: the same, or the one behind the last checkpoint."""
+
+    before: Portion
+    after: Portion
+    lines: tuple[int, ...]
+    """First lines (at most 20) of the forward pass."""
+
+    tokens: int | None
+    """Of the forward pass."""
+
+
 class CheckpointSaved(_Event):
     """A whole checkpoint lies on disk."""
 
@@ -252,6 +315,8 @@ WorkerEvent = Annotated[
     | Anomaly
     | Evaluated
     | StoppedEarly
+    | Sampled
+    | Healed
     | CheckpointSaved
     | CheckpointRemoved
     | Note

@@ -219,6 +219,10 @@ class OptimizationSpec(Frozen):
     """Whether activations are computed again instead of kept; none = the engine chooses. Changes speed and memory,
     never the loss."""
 
+    on_out_of_memory: Literal["fail", "shrink"] = "fail"
+    """What follows when memory does not suffice: the job fails, or the step is done again with fewer sequences per
+    forward pass, as are all later ones. Changes speed and memory, never the loss."""
+
     seed: int = Field(ge=0, le=2**63 - 1)
 
     @model_validator(mode="after")
@@ -283,15 +287,51 @@ class SelectionSpec(Frozen):
         return self.patience is not None or self.result == "best"
 
 
-class SamplingSpec(Frozen):
-    """What the model is asked during training, to see how it changes."""
+class Turn(Frozen):
+    """A part of a conversation that the model is to go on with."""
 
-    prompts: tuple[str, ...]
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Prompt = str | tuple[Turn, ...]
+"""A text, which is one turn of a user where the model has a chat template; or a conversation."""
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """A prompt as one text."""
+    return prompt if isinstance(prompt, str) else "\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
+
+
+class SamplingSpec(Frozen):
+    """What the model is asked during training, to see how it changes. It is also asked before and after."""
+
+    prompts: tuple[Prompt, ...]
     every: int = Field(ge=1, le=MAX_COUNT)
     """In optimizer steps."""
 
     denoising_steps: int | None = Field(default=None, ge=1)
     """For pictures."""
+
+    max_new_tokens: int = Field(default=128, ge=1, le=4096)
+    """Most tokens of an answer."""
+
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    """0 = always the likeliest token."""
+
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw from the likeliest tokens that together have this probability."""
+
+    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    """Of drawn answers, the same at every step; none = the job's."""
+
+    @model_validator(mode="after")
+    def _drawing_has_effect(self) -> Self:
+        if not self.temperature and (self.top_p < 1 or self.seed is not None):
+            name = "top_p" if self.top_p < 1 else "seed"
+            value = getattr(self, name)
+            raise ValueError(f"{name} {value} has no effect at temperature 0; set a temperature, or leave it out.")
+        return self
 
 
 class ResourcesSpec(Frozen):

@@ -35,6 +35,9 @@ class TextBatch:
     trained_counts: tuple[int, ...]
     """Trained tokens of each row; they lie behind each other in `predictors` and `targets`."""
 
+    lines: tuple[int, ...]
+    """Lines of the file that the rows come from."""
+
     tokens: int
     trained: int
 
@@ -102,6 +105,7 @@ def _on_device(
         predictors=move(trained - 1),
         targets=move(ids.reshape(-1)[trained]),
         trained_counts=tuple(row.trained_count for row in rows),
+        lines=tuple(row.line for row in rows),
         tokens=sum(len(row.ids) for row in rows),
         trained=len(trained),
     )

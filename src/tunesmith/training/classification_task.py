@@ -24,6 +24,7 @@ class LabelledBatch:
     """[B] int64"""
 
     tokens: int
+    lines: tuple[int, ...]
     trained: int
     """Texts."""
 
@@ -48,6 +49,7 @@ class ClassificationTask(RowTask[LabelledRow]):
             yield LabelledBatch(
                 passes=self.language_model.batches(rows),
                 labels=torch.tensor([each.label for each in members]).to(self.device),
+                lines=tuple(each.line for each in members),
                 tokens=sum(each.tokens for each in members),
                 trained=len(members),
             )

@@ -15,6 +15,7 @@ from tunesmith.spec.errors import ArtifactError
 from tunesmith.spec.job import JobSpec, QuantizationSpec
 from tunesmith.training.batching import TextBatch
 from tunesmith.training.language_model import LanguageModel
+from tunesmith.training.shortage import is_shortage
 
 _LIBRARIES = ("torch", "transformers", "peft", "tunesmith")
 
@@ -94,6 +95,8 @@ def verify_adapter(adapted: PeftModel, language_model: LanguageModel, probe: Tex
         adapted.set_adapter(name)
         loaded = language_model.answers(probe).float()
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise ArtifactError(f"The written adapter does not load: {error}") from error
     finally:
         adapted.set_adapter("default")
@@ -111,6 +114,8 @@ def verify_model(language_model: LanguageModel, probe: TextBatch, folder: Path, 
         logits = model.to(language_model.device).eval()(input_ids=probe.ids, use_cache=False).logits
         loaded = logits.flatten(0, -2).float()
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise ArtifactError(f"The written model does not load: {error}") from error
     return _compare(base, trained, loaded, language_model.dtype)
 

@@ -56,6 +56,7 @@ class JudgedBatch:
     """Scalar: how far the model has moved from its reference on other answers of the step, in nats; at least 0."""
 
     tokens: int
+    lines: tuple[int, ...]
     trained: int
     """Answers."""
 
@@ -117,6 +118,7 @@ class KtoTask(ModelTask):
                 good_count=sum(answer.good for answer in members),
                 reference=torch.tensor([answer.reference for answer in members]).to(self.device),
                 divergence=divergence,
+                lines=tuple(answer.line for answer in members),
                 tokens=sum(answer.tokens for answer in members),
                 trained=len(members),
             )

@@ -4,13 +4,14 @@ Both are settled once per job by short probes. A model that cannot be run the fa
 """
 
 import inspect
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from tunesmith.spec.errors import ModelLoadError, UnsupportedError
 from tunesmith.training import attention
@@ -24,6 +25,7 @@ from tunesmith.training.losses import (
 )
 from tunesmith.training.neftune import EmbeddingNoise
 from tunesmith.training.quantization import without_outliers
+from tunesmith.training.shortage import is_shortage
 from tunesmith.training.text import TokenRow
 
 Layout = Literal["concatenated", "padded", "single"]
@@ -42,6 +44,10 @@ class LanguageModel:
         self.slow_reason: str | None = None
         """Why rows are not concatenated."""
 
+        self.recomputes = False
+        """Whether activations are computed again in the backward pass."""
+
+        self._own_attention = core.config._attn_implementation
         self._takes_positions = "position_ids" in inspect.signature(core.forward).parameters
         self._head_only = False
         self._noise: EmbeddingNoise | None = None
@@ -56,6 +62,7 @@ class LanguageModel:
         with torch.no_grad(), without_outliers(self.core):
             first, second, other = self._probe_rows()
             alone = self._reference([first, second])
+            self._own_attention = self.core.config._attn_implementation
             if not self._settle_concatenated(first, second, other, alone):
                 self.layout = "padded" if self._agrees([first, second], alone, "padded") else "single"
             self._head_only = self._head_gives_logits([first, second] if self.layout != "single" else [first])
@@ -72,6 +79,7 @@ class LanguageModel:
                 param="optimization.gradient_checkpointing",
             )
         self.core.activation_checkpointing_enable({"use_reentrant": False, "context_fn": attention.contexts_of_layer})
+        self.recomputes = True
 
     def add_noise(self, alpha: float) -> None:
         """Disturb the embeddings of all rows that are trained on from now on, as NEFTune does."""
@@ -105,6 +113,27 @@ class LanguageModel:
     def answers(self, batch: TextBatch) -> Tensor:
         """What the model's users get as `logits`, [..., V] with all but the last dimension in one."""
         return self.logits(batch)
+
+    def write(self, ids: Sequence[int], config: GenerationConfig) -> list[int]:
+        """The tokens with which the model goes on. It should be in evaluation mode."""
+        start = torch.tensor([ids], device=self.device)
+        with self._arithmetic(), self._writing():
+            whole: Tensor = self.core.generate(
+                input_ids=start, attention_mask=torch.ones_like(start), generation_config=config
+            )
+        return whole[0, len(ids) :].tolist()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """While open, the model attends to a cache, which rows of a training have not, and has no habits of its own."""
+        before, habits = self.core.config._attn_implementation, self.core.generation_config
+        self.core.set_attn_implementation(self._own_attention)
+        self.core.generation_config = GenerationConfig()
+        try:
+            yield
+        finally:
+            self.core.generation_config = habits
+            self.core.set_attn_implementation(before)
 
     def _outputs(self, batch: TextBatch) -> Tensor:
         logits: Tensor = self.core(**self._inputs(batch)).logits
@@ -156,6 +185,8 @@ class LanguageModel:
         try:
             return [self.logits(pad([row], self.device)) for row in rows]
         except Exception as error:
+            if is_shortage(error):
+                raise
             raise ModelLoadError(f"The base model does not run: {error}") from error
 
     def _settle_concatenated(self, first: TokenRow, second: TokenRow, other: TokenRow, alone: list[Tensor]) -> bool:

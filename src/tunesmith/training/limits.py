@@ -15,6 +15,10 @@ def require_text_generation(attempt: AttemptSpec) -> None:
         ModelLoadError: the model's configuration cannot be used.
     """
     _require_text(attempt, "causal_lm")
+    if attempt.spec.sampling is not None:
+        from tunesmith.training.sampling import require_prompts  # imports transformers, which takes a while
+
+        require_prompts(attempt)
     _require_adapter(attempt, None)
 
 
@@ -127,11 +131,11 @@ def _beyond_text(spec: JobSpec, task: str) -> Iterator[UnsupportedError]:
         yield UnsupportedError(
             f"Pictures cannot be trained by the method {spec.method.kind!r}, only rows of text.", param="data.images"
         )
-    if spec.sampling is not None:
+    if spec.sampling is not None and task != "causal_lm":
         yield UnsupportedError(
-            "A language model cannot be sampled during its training.",
+            f"A model of the method {spec.method.kind!r} scores texts and writes none, so it cannot be sampled.",
             param="sampling",
-            hint="Leave sampling out, and ask the checkpoints afterwards.",
+            hint="Leave sampling out; validation data shows how the scores change.",
         )
     if resources is not None and resources.gpus_per_node * resources.nodes > 1:
         yield UnsupportedError(

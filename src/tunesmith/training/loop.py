@@ -15,11 +15,14 @@ from tunesmith.spec.errors import CheckpointError, InvalidRequestError, NonFinit
 from tunesmith.spec.exactness import Fingerprints, differences
 from tunesmith.spec.job import JobSpec
 from tunesmith.training.checkpoint import folder_name, verify_folder, write_folder
+from tunesmith.training.healing import Healing
 from tunesmith.training.keeping import Keeping, Kept
 from tunesmith.training.optim import build_optimizer, count_steps, learning_rate
 from tunesmith.training.order import DataOrder
 from tunesmith.training.reporting import Reporter
+from tunesmith.training.sampling import report_samples
 from tunesmith.training.selection import is_time_to_end, with_evaluation
+from tunesmith.training.shortage import Whereabouts
 from tunesmith.training.state import Progress, fingerprints_in, load_state, save_state, seed_all
 from tunesmith.training.step_reports import Outcome, StepReports, means_of, recorded_event, totals_of
 from tunesmith.training.stopping import StopFlag, StopRequested
@@ -43,6 +46,7 @@ class Loop:
         run: RunDirectory,
         reporter: Reporter,
         flag: StopFlag,
+        at: Whereabouts,
     ) -> None:
         self._task = task
         self._spec = spec
@@ -50,11 +54,14 @@ class Loop:
         self._reporter = reporter
         self._flag = flag
         self._fingerprints = fingerprints
+        self._at = at
         self._total = count_steps(spec.optimization, task.sequence_count)
         self._order = DataOrder(spec.optimization, task.sequence_count)
         self._optimizer = build_optimizer(task.model, spec.optimization)
         self._parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self._keeping = Keeping(run, spec, reporter)
+        self._healing = Healing(task, self._optimizer, spec.optimization, at, reporter)
+        self._newest: Path | None = None
         self._last_save = time.monotonic()
         self._save_seconds = 0.0
         self.progress = Progress()
@@ -72,6 +79,9 @@ class Loop:
         before = fingerprints_in(folder, self._fingerprints)
         self._task.load(folder)
         self.progress = load_state(folder, self._optimizer, self._task.model)
+        if self.progress.portion is not None:
+            self._healing.take(self.progress.portion)
+        self._newest = folder
         return differences(before, self._fingerprints)
 
     def adopt(self, folders: Sequence[Path]) -> None:
@@ -88,16 +98,14 @@ class Loop:
                 does not report the figure.
         """
         self._require_evaluations()
-        self._reports = StepReports(
-            self._task, self._order, self._total, self._spec.cadence.log_steps, self.progress, self._reporter
-        )
+        self._reports = self._new_reports()
         try:
             if self._spec.cadence.evaluate_first and not self.progress.step:
                 self._timed(self._evaluate)
             self._finish_step(self.progress.step)
             while not self._is_over():
                 self._flag.poll()
-                self._train_step()
+                self._carry_out(self._train_step)
                 self._finish_step(self.progress.step)
             self._flag.poll()
         except StopRequested:
@@ -118,7 +126,9 @@ class Loop:
         changes: list[float] = []
 
         def fill(folder: Path) -> None:
+            self._at.enter("saving")
             self._task.export(folder)
+            self._at.enter("verification")
             changes.append(self._task.verify(folder))
 
         write_folder(self._run.artifact, fill, {"step": self.progress.step})
@@ -127,15 +137,19 @@ class Loop:
     def _train_step(self) -> None:
         index = self.progress.step
         sequences = self._order.batch(index)
+        self._at.enter("forward", index + 1)
         batches = self._task.micro_batches(sequences)
         trained = sum(batch.trained for batch in batches)
         self._task.model.train()
         passes = []
         for batch in batches:
             self._reporter.beat()
+            self._at.enter("forward", index + 1, batch)
             measured = self._task.forward(batch)
+            self._at.enter("backward", index + 1, batch)
             (measured.loss / trained).backward()
             passes.append(replace(measured, loss=measured.loss.detach()))
+        self._at.enter("optimizer", index + 1, max(batches, key=lambda batch: batch.tokens))
         norm = self._clip()
         rate = learning_rate(self._spec.optimization, index, self._total)
         for group in self._optimizer.param_groups:
@@ -160,6 +174,21 @@ class Loop:
             )
         )
 
+    def _carry_out(self, work: Callable[[], None]) -> None:
+        """Do something that can be done again from its beginning."""
+        self._healing.carry_out(work, self._go_back if self._newest is not None else None)
+
+    def _go_back(self) -> int:
+        """Take back the newest checkpoint, and forget what was not reported since."""
+        assert self._newest is not None
+        self.resume(self._newest)
+        self._reports = self._new_reports()
+        return self.progress.step
+
+    def _new_reports(self) -> StepReports:
+        every = self._spec.cadence.log_steps
+        return StepReports(self._task, self._order, self._total, every, self.progress, self._reporter)
+
     def _clip(self) -> Tensor:
         limit = self._spec.optimization.max_grad_norm
         if limit is not None:
@@ -169,12 +198,15 @@ class Loop:
 
     def _finish_step(self, step: int) -> None:
         """What is due after a step. After a resume: what the interrupted run still owed."""
+        asked = self._is_asked(step)
+        if asked:
+            self._timed(self._sample)
         if not step:
             return
         owed = self._is_due(self._spec.cadence.eval_steps, step) and self.progress.evaluated_step < step
         if owed:
-            self._timed(self._evaluate)
-        if not self._reports.pace.steps and not owed:
+            self._timed(lambda: self._carry_out(self._evaluate))
+        if not self._reports.pace.steps and not owed and not asked:
             return
         if self._is_due(self._spec.cadence.save_steps, step):
             self._timed(lambda: self._save(offered=True))
@@ -197,19 +229,29 @@ class Loop:
     def _is_over(self) -> bool:
         return self.progress.step == self._total or is_time_to_end(self.progress.choice, self._spec.selection)
 
+    def _is_asked(self, step: int) -> bool:
+        sampling = self._spec.sampling
+        return sampling is not None and self.progress.sampled_step < step and self._is_due(sampling.every, step)
+
     def _timed(self, work: Callable[[], None]) -> None:
         self._reports.flush()
         start = time.monotonic()
         work()
         self._reports.pace.exclude(time.monotonic() - start)
 
+    def _sample(self) -> None:
+        self._at.enter("sampling", self.progress.step)
+        self.progress = report_samples(self._task, self._spec, self.progress, self._reporter, self._flag.poll)
+
     def _evaluate(self) -> None:
+        self._at.enter("evaluation", self.progress.step)
         self._task.model.eval()
         passes, trained = [], 0
         with torch.no_grad():
             for batch in self._task.validation_batches():
                 self._flag.poll()
                 self._reporter.beat()
+                self._at.enter("evaluation", self.progress.step, batch)
                 passes.append(self._task.forward(batch))
                 trained += batch.trained
         self.progress = self.progress.model_copy(update={"evaluated_step": self.progress.step})
@@ -294,7 +336,9 @@ class Loop:
         step = self.progress.step
         score = self.progress.score if self.progress.evaluated_step == step else None
         folder = self._run.checkpoints / folder_name(step)
+        self._at.enter("saving", step)
         write_folder(folder, self._fill, {"step": step, "offered": offered, "score": score})
+        self._newest = folder
         self._last_save = time.monotonic()
         self._save_seconds = self._last_save - start
         path = str(folder.relative_to(self._run.path))
@@ -303,6 +347,11 @@ class Loop:
 
     def _fill(self, folder: Path) -> None:
         self._task.save(folder)
-        update = {"window": self._reports.window, "levels": self._reports.levels}
-        self.progress = self.progress.model_copy(update=update)
+        self.progress = self.progress.model_copy(
+            update={
+                "window": self._reports.window,
+                "levels": self._reports.levels,
+                "portion": self._healing.portion,
+            }
+        )
         save_state(folder, self.progress, self._fingerprints, self._optimizer, self._task.model)

@@ -12,10 +12,11 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from tunesmith.spec.errors import ModelLoadError, OutOfMemoryError
+from tunesmith.spec.errors import ModelLoadError
 from tunesmith.spec.job import QuantizationSpec
 from tunesmith.training.quantization import keep_weights_as_loaded, loading_arguments
 from tunesmith.training.score_model import HEAD, require_head
+from tunesmith.training.shortage import is_shortage
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -87,7 +88,7 @@ def load_model(
 
     Raises:
         ModelLoadError: weights are missing, broken, incomplete or not in safetensors.
-        OutOfMemoryError: the device cannot hold them.
+        torch.OutOfMemoryError: the device cannot hold them.
     """
     return _load(folder, AutoModelForCausalLM, (), dtype, device, quantization)
 
@@ -104,7 +105,7 @@ def load_classifier(
 
     Raises:
         ModelLoadError: as for `load_model`, or the head is of an unknown kind.
-        OutOfMemoryError: the device cannot hold the weights.
+        torch.OutOfMemoryError: the device cannot hold the weights.
     """
     torch.manual_seed(seed)
     new = {"num_labels": labels, "ignore_mismatched_sizes": True}
@@ -124,16 +125,10 @@ def _load(
     **arguments: Any,
 ) -> Any:
     _require_safetensors(folder)
-    try:
-        if quantization is None:
-            return _from_pretrained(folder, library_class, may_lack, dtype, **arguments).to(device).eval()
-        arguments |= loading_arguments(quantization, dtype, device)
-        model = _from_pretrained(folder, library_class, may_lack, dtype, **arguments)
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            f"The base model does not fit into the device's memory: {_first_line(error)}",
-            hint="Use a smaller base model, bfloat16 or 4-bit quantization.",
-        ) from error
+    if quantization is None:
+        return _from_pretrained(folder, library_class, may_lack, dtype, **arguments).to(device).eval()
+    arguments |= loading_arguments(quantization, dtype, device)
+    model = _from_pretrained(folder, library_class, may_lack, dtype, **arguments)
     keep_weights_as_loaded(model)
     return model.eval()
 
@@ -151,9 +146,9 @@ def _from_pretrained(
             output_loading_info=True,
             **arguments,
         )
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise ModelLoadError(f"The base model's weights cannot be loaded: {_first_line(error)}") from error
     missing = [*sorted(report["missing_keys"]), *(name for name, *_ in report["mismatched_keys"])]
     missing = [name for name in missing if name not in may_lack]

@@ -1,19 +1,24 @@
 """What all tasks on text share: one model with a tokenizer, which is trained, written, and loaded again."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 
-from tunesmith.spec.job import AttemptSpec
+from tunesmith.spec.events import Portion
+from tunesmith.spec.job import AttemptSpec, Prompt, SamplingSpec
 from tunesmith.training import adapters, export
 from tunesmith.training.batching import split_by_budget
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.model import load_classifier, load_model
+from tunesmith.training.sampling import generation_config, prompt_tokens
 from tunesmith.training.score_model import HEAD, ScoreModel, name_padding
+from tunesmith.training.stop_tokens import stop_tokens
+from tunesmith.training.task import Answer
 from tunesmith.training.text import TokenRow
 from tunesmith.training.workplace import Workplace
 
@@ -39,6 +44,9 @@ class OpenedModel:
     micro_batch_size: int | None
     token_budget: int
     """Tokens of one forward pass, where no micro-batch size is asked for."""
+
+    is_continued: bool
+    """Whether training goes on with an adapter that was trained before: it is then no base model while switched on."""
 
     def grouped(self, sequences: Sequence[Sequence[TokenRow]], most: int | None) -> Iterator[list[TokenRow]]:
         """Rows of each forward pass: whole sequences, in order, up to `most` of them or as many as fit."""
@@ -71,6 +79,39 @@ class ModelTask:
     def device(self) -> torch.device:
         """Where the model lies."""
         return self.language_model.device
+
+    @property
+    def portion(self) -> Portion:
+        """How much goes through the model at once."""
+        return Portion(
+            micro_batch_size=self.opened.micro_batch_size,
+            token_budget=self.opened.token_budget,
+            recomputing=self.language_model.recomputes,
+        )
+
+    @property
+    def can_recompute(self) -> bool:
+        """Whether the architecture has layers of which only the input needs to be kept."""
+        return bool(self.language_model.core.supports_gradient_checkpointing)
+
+    def take(self, portion: Portion) -> None:
+        """From now on, put no more than this through the model."""
+        self.opened = replace(self.opened, micro_batch_size=portion.micro_batch_size, token_budget=portion.token_budget)
+        if portion.recomputing and not self.language_model.recomputes:
+            self.language_model.recompute_activations()
+
+    def answer(self, prompt: Prompt, sampling: SamplingSpec, *, of_base: bool) -> Answer:
+        """Let the model go on with a prompt. Leaves it in evaluation mode."""
+        self.model.eval()
+        tokenizer = self.opened.tokenizer
+        stops = stop_tokens(self.opened.card.base, tokenizer)
+        is_hidden = of_base and self.opened.is_continued
+        with self.model.disable_adapter() if is_hidden else nullcontext():
+            ids = self.language_model.write(
+                prompt_tokens(tokenizer, prompt, "sampling.prompts"), generation_config(tokenizer, sampling, stops)
+            )
+        text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Answer(text=text, tokens=len(ids))
 
     def save(self, folder: Path) -> None:
         """Write the trained weights, exactly, and the tokenizer."""
@@ -156,6 +197,7 @@ def open_model(
         base_answers=None if adapted else _answers(language_model, probe),
         micro_batch_size=spec.optimization.micro_batch_size,
         token_budget=_token_budget(core, workplace.device, limit),
+        is_continued=attempt.inputs.adapter is not None,
     )
 
 

@@ -28,6 +28,7 @@ class PairBatch:
     """[P, 2] log-probabilities in nats of the answers before training; [0, 2] where none are needed."""
 
     tokens: int
+    lines: tuple[int, ...]
     trained: int
     """Pairs."""
 
@@ -49,6 +50,7 @@ class PairTask(RowTask[PairRow]):
                 passes=self.language_model.batches(rows),
                 lengths=self._moved([[pair.chosen.trained_count, pair.rejected.trained_count] for pair in members]),
                 reference=self._moved(references),
+                lines=tuple(pair.line for pair in members),
                 tokens=sum(pair.tokens for pair in members),
                 trained=len(members),
             )

@@ -2,7 +2,8 @@
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tunesmith.spec.errors import CheckpointError
+from tunesmith.spec.events import Portion
 from tunesmith.spec.exactness import Fingerprints
 from tunesmith.spec.job import Frozen
 from tunesmith.training.adapters import write_tensors
@@ -60,6 +62,14 @@ class Progress(Frozen):
 
     levels: Levels = Levels()
     """What the steps so far were like."""
+    portion: Portion | None = None
+    """What memory suffices for, once that was found out; none = what the task begins with."""
+
+    sampled_step: int = -1
+    """The last step after which the prompts were asked; -1 = not even before training."""
+
+    base_samples: tuple[str, ...] = ()
+    """What the base model answered to each prompt."""
 
 
 def save_state(
@@ -76,7 +86,7 @@ def save_state(
     state = {
         "progress": progress.model_dump(),
         "fingerprints": fingerprints.model_dump(),
-        "random": _random_state(),
+        "random": random_state(),
     }
     target.joinpath("state.json").write_text(json.dumps(state))
 
@@ -92,7 +102,7 @@ def load_state(folder: Path, optimizer: torch.optim.Optimizer, model: torch.nn.M
             own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             if own:
                 optimizer.state[parameter] = {key: _restored(value, parameter.device) for key, value in own.items()}
-    _set_random_state(state["random"])
+    set_random_state(state["random"])
     return Progress.model_validate(state["progress"])
 
 
@@ -122,6 +132,39 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def random_state() -> dict[str, Any]:
+    """Where every random generator stands, as plain JSON."""
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": [np.asarray(keys).tolist(), position, has_gauss, gauss],
+        "torch": torch.get_rng_state().numpy().tobytes().hex(),
+        "cuda": torch.cuda.get_rng_state().numpy().tobytes().hex() if torch.cuda.is_available() else None,
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put every random generator back to where it stood."""
+    version, keys, gauss = state["python"]
+    random.setstate((version, tuple(keys), gauss))
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(_bytes(state["torch"]))
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(_bytes(state["cuda"]))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """While open, all that is random follows from a seed; afterwards it goes on as if nothing had been drawn."""
+    before = random_state()
+    seed_all(seed)
+    try:
+        yield
+    finally:
+        set_random_state(before)
+
+
 def _read(folder: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((folder / FOLDER / "state.json").read_text())
     return state
@@ -144,26 +187,6 @@ def _storable(value: Tensor | int) -> Tensor:
 
 def _restored(value: Tensor, device: torch.device) -> Tensor | int:
     return int(value) if value.dtype == torch.int64 else value.to(device)
-
-
-def _random_state() -> dict[str, Any]:
-    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": [np.asarray(keys).tolist(), position, has_gauss, gauss],
-        "torch": torch.get_rng_state().numpy().tobytes().hex(),
-        "cuda": torch.cuda.get_rng_state().numpy().tobytes().hex() if torch.cuda.is_available() else None,
-    }
-
-
-def _set_random_state(state: Mapping[str, Any]) -> None:
-    version, keys, gauss = state["python"]
-    random.setstate((version, tuple(keys), gauss))
-    keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(_bytes(state["torch"]))
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(_bytes(state["cuda"]))
 
 
 def _bytes(text: str) -> Tensor:

@@ -8,6 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from tunesmith.spec.events import Portion
+from tunesmith.spec.job import Prompt, SamplingSpec
+
 TOKEN_ACCURACY = "token_accuracy"
 """The figure of tasks that learn tokens: the share of trained tokens that were the model's first choice."""
 
@@ -47,6 +50,22 @@ class MicroBatch(Protocol):
         """What the loss is a mean over: tokens that carry loss, or pairs, answers or texts."""
         ...
 
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """Lines of the file that its rows come from, in any order, some of them perhaps twice."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model writes."""
+
+    text: str
+    """Without special tokens."""
+
+    tokens: int
+    """With the one that ends it."""
+
 
 class Task(Protocol):
     """A model, its data and its loss."""
@@ -80,6 +99,27 @@ class Task(Protocol):
 
     def lines(self, sequences: Sequence[int]) -> list[int]:
         """Lines of the training file that these sequences come from."""
+        ...
+
+    @property
+    def portion(self) -> Portion:
+        """How much goes through the model at once."""
+        ...
+
+    @property
+    def can_recompute(self) -> bool:
+        """Whether activations can be computed again instead of kept."""
+        ...
+
+    def take(self, portion: Portion) -> None:
+        """From now on, put no more than this through the model. Recomputing, once begun, is not given up."""
+        ...
+
+    def answer(self, prompt: Prompt, sampling: SamplingSpec, *, of_base: bool) -> Answer:
+        """Let the model go on with a prompt. `of_base`, before the first step only: let the base model do so.
+
+        Leaves the model in evaluation mode.
+        """
         ...
 
     def save(self, folder: Path) -> None:

@@ -121,12 +121,23 @@ text_specs = st.builds(
         batch_size=st.just(16),
         micro_batch_size=maybe(st.integers(1, 16)),
         gradient_checkpointing=maybe(st.booleans()),
+        on_out_of_memory=st.sampled_from(["fail", "shrink"]),
         seed=st.integers(0, 2**63 - 1),
     ),
     cadence=st.builds(
         spec.CadenceSpec, eval_steps=steps, save_steps=steps, keep_checkpoints=maybe(counts), log_steps=counts
     ),
-    sampling=maybe(st.builds(spec.SamplingSpec, prompts=st.tuples(texts), every=counts)),
+    sampling=maybe(
+        st.builds(
+            spec.SamplingSpec,
+            prompts=st.tuples(texts, st.tuples(st.builds(spec.Turn, role=st.just("user"), content=texts))),
+            every=counts,
+            max_new_tokens=st.integers(1, 4096),
+            temperature=st.floats(0.01, 2),
+            top_p=positive,
+            seed=maybe(counts),
+        )
+    ),
     resources=maybe(
         st.builds(
             spec.ResourcesSpec, gpus_per_node=st.integers(1, 1024), nodes=st.integers(1, 1024), gpu_type=maybe(texts)
@@ -379,3 +390,39 @@ def _ranges(kind: type[BaseModel]):
         name: {bound: part[bound] for part in [schema, *schema.get("anyOf", ())] for bound in BOUNDS if bound in part}
         for name, schema in properties.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("sampling", "words"),
+    [
+        ({"prompts": []}, "prompts"),
+        ({"prompts": [""]}, "a text of 1 to 32768 characters, or a list of 1 to 64 turns"),
+        ({"prompts": [5]}, "a text of 1 to 32768 characters, or a list of 1 to 64 turns"),
+        ({"prompts": [[]]}, "a text of 1 to 32768 characters, or a list of 1 to 64 turns"),
+        ({"prompts": [[{"role": "tool", "content": "x"}]]}, "a text of 1 to 32768 characters, or a list of 1 to 64"),
+        ({"prompts": ["x"] * 65}, "prompts"),
+        ({"prompts": ["x"], "max_new_tokens": 0}, "max_new_tokens"),
+        ({"prompts": ["x"], "top_p": 0.5}, "top_p 0.5 has no effect at temperature 0"),
+        ({"prompts": ["x"], "seed": 0}, "seed 0 has no effect at temperature 0"),
+        ({"prompts": ["x"], "temperature": -1.0}, "temperature"),
+    ],
+)
+def test_prompts_that_cannot_be_asked_are_refused_in_one_sentence(sampling, words):
+    with pytest.raises(ValidationError) as refused:
+        request(sampling={"every": 5, **sampling})
+    told = refused.value.errors()[0]
+    assert "text" not in told["loc"]
+    assert words in f"{told['loc']} {told['msg']}"
+
+
+def test_a_prompt_is_a_text_or_a_conversation():
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    asked = spec_of(sampling={"prompts": ["Hello", turns], "every": 5}).sampling
+    assert asked == spec.SamplingSpec(
+        prompts=("Hello", tuple(spec.Turn(**turn) for turn in turns)),
+        every=5,
+        max_new_tokens=128,
+        temperature=0.0,
+        top_p=1.0,
+        seed=None,
+    )

@@ -4,12 +4,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.testclient import TestClient
 
-from stored_jobs import job_spec
+from stored_jobs import EMPTY_SERVICES, job_spec
 from tunesmith.access.caller import LOCAL
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.models import BaseModels
 from tunesmith.devices import CPU
+from tunesmith.dialects import native
 from tunesmith.jobs.admission import Admitted
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.publishing import Publisher
@@ -21,6 +25,7 @@ from tunesmith.rundir import EventWriter
 from tunesmith.sources import Limits
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec import events
+from tunesmith.spec.errors import TunesmithError
 from tunesmith.spec.job import AdapterSpec, Submission
 from tunesmith.storage import Storage
 from tunesmith.store.database import Database
@@ -138,6 +143,26 @@ def house(tmp_path):
         storage=storage,
     )
     database.close()
+
+
+@pytest.fixture
+def call(house):
+    """GET requests to the native dialect on these jobs."""
+    app = FastAPI()
+    app.include_router(native.routes())
+
+    @app.middleware("http")
+    async def open_doors(request: Request, call_next):
+        request.state.services = EMPTY_SERVICES.__class__(**{**vars(EMPTY_SERVICES), "jobs": house.jobs})
+        return await call_next(request)
+
+    @app.exception_handler(TunesmithError)
+    async def explain(request: Request, error: TunesmithError):
+        status, body = native.render_error(error, request.url.path)
+        return JSONResponse(body, status)
+
+    with TestClient(app) as client:
+        yield lambda path: client.get(f"{native.PREFIXES[0]}{path}")
 
 
 @pytest.fixture

@@ -1,14 +1,9 @@
 """The mask receipt of a job, as its workers leave it."""
 
 import pytest
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
-from fastapi.testclient import TestClient
 
-from stored_jobs import EMPTY_SERVICES
-from tunesmith.dialects import native
 from tunesmith.runners import Exit
-from tunesmith.spec.errors import JobNotFoundError, JobStateError, TunesmithError
+from tunesmith.spec.errors import JobNotFoundError, JobStateError
 from tunesmith.spec.receipt import Lines, Piece, Receipt, ReceiptRow
 
 NONE = Lines(count=0, lines=())
@@ -36,26 +31,6 @@ RECEIPT = Receipt(
         ),
     ),
 )
-
-
-@pytest.fixture
-def call(house):
-    """GET requests to the native dialect on these jobs."""
-    app = FastAPI()
-    app.include_router(native.routes())
-
-    @app.middleware("http")
-    async def open_doors(request: Request, call_next):
-        request.state.services = EMPTY_SERVICES.__class__(**{**vars(EMPTY_SERVICES), "jobs": house.jobs})
-        return await call_next(request)
-
-    @app.exception_handler(TunesmithError)
-    async def explain(request: Request, error: TunesmithError):
-        status, body = native.render_error(error, request.url.path)
-        return JSONResponse(body, status)
-
-    with TestClient(app) as client:
-        yield lambda path: client.get(f"{native.PREFIXES[0]}{path}")
 
 
 def test_a_job_has_the_receipt_that_its_worker_wrote(house):

@@ -23,7 +23,6 @@ def rows(tmp_path: Path) -> Path:
         ({"modality": "vision_language"}, "model.modality", "only `text`"),
         ({"modality": "image"}, "model.modality", "'image'"),
         ({"task": "sequence_classification"}, "model.task", "only `causal_lm`"),
-        ({"sampling": {"prompts": ["Hello"], "every": 5}}, "sampling", "sampled"),
         ({"resources": {"gpus_per_node": 2, "nodes": 1}}, "resources.gpus_per_node", "2 GPUs"),
         ({"resources": {"gpus_per_node": 1, "nodes": 3}}, "resources.nodes", "3 GPUs"),
         ({"resources": {"gpus_per_node": 1, "nodes": 1, "distribution": "ddp"}}, "resources.distribution", "'ddp'"),

@@ -18,7 +18,7 @@ from tunesmith.dialects.image_training.wire import (
     TrainingStatus,
     TrainingType,
 )
-from tunesmith.spec.job import JobSpec
+from tunesmith.spec.job import JobSpec, prompt_text
 from tunesmith.spec.lifecycle import State
 from tunesmith.store.events import Event
 from tunesmith.store.jobs import Job
@@ -161,7 +161,7 @@ def _asked(job: Job) -> dict[str, Any]:
         "entity_id": None,
         "webhook_url": "",
         "trigger_word": images.trigger_word if images else "",
-        "sample_prompts": list(sampling.prompts) if sampling else [],
+        "sample_prompts": [prompt_text(prompt) for prompt in sampling.prompts] if sampling else [],
         "source_images": [shown(address) for address in images.sources] if images else [],
         "preprocessing_transforms": list(images.transforms) if images else None,
         "preprocessing_captioning_strategy": images.captioning if images else CaptioningStrategy.TRIGGER_ONLY.value,

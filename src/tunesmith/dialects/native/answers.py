@@ -157,6 +157,36 @@ class MetricsAnswer(Frozen):
     validation_count: int
 
 
+class SampleAnswer(Frozen):
+    """What the model answered to a prompt."""
+
+    id: str
+    attempt: int | None
+    at: float
+    step: int
+    """0 = before training: the base model was asked."""
+
+    number: int
+    """Place of the prompt in `spec.sampling.prompts`, from 0."""
+
+    prompt: str
+    """At most 2,000 characters."""
+
+    text: str | None
+    """At most 8,000 characters; none where the answer is a picture."""
+
+    file: str | None
+    """Name of the picture."""
+
+    base: str | None
+    """What the base model answered; none at step 0."""
+
+    tokens: int | None
+    """Of the answer; none for a picture."""
+
+    seconds: float
+
+
 class CheckpointFile(Frozen):
     """A file of a checkpoint."""
 

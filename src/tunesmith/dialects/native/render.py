@@ -15,6 +15,7 @@ from tunesmith.dialects.native.answers import (
     JobAnswer,
     ModelAnswer,
     Remote,
+    SampleAnswer,
 )
 from tunesmith.dialects.native.translate import without_query
 from tunesmith.spec.errors import FileNotFoundInStoreError
@@ -92,6 +93,11 @@ def to_remote(spec: JobSpec) -> list[Remote]:
 def to_event(event: Event) -> EventAnswer:
     """An event."""
     return _shown(EventAnswer, event)
+
+
+def to_sample(event: Event) -> SampleAnswer:
+    """What the event `sampled` tells."""
+    return SampleAnswer(id=event.id, attempt=event.attempt, at=event.at, **event.data)
 
 
 def to_checkpoint(checkpoint: Checkpoint, services: Services, *, best: Checkpoint | None) -> CheckpointAnswer:

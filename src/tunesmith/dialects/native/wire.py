@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -28,10 +29,12 @@ from tunesmith.spec.job import (
     MethodSpec,
     ModelSpec,
     OptimizationSpec,
+    Prompt,
     ResourcesSpec,
     SamplingSpec,
     SelectionSpec,
     StartSpec,
+    Turn,
 )
 from tunesmith.spec.reading import Reading, SplitSpec
 
@@ -214,6 +217,33 @@ class CadenceRequest(CadenceSpec):
     """Keep the newest so many offered checkpoints, and the best; none = all."""
 
 
+_Prompt = (
+    Annotated[str, StringConstraints(min_length=1, max_length=32_768)]
+    | Annotated[tuple[Turn, ...], Field(min_length=1, max_length=64)]
+)
+_PROMPT: TypeAdapter[Prompt] = TypeAdapter(_Prompt)
+
+
+def _text_or_turns(value: Any, _check: ValidatorFunctionWrapHandler) -> Prompt:
+    """One sentence instead of one for each half of the union. Read as JSON: there, lists are tuples."""
+    try:
+        return _PROMPT.validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        raise ValueError(
+            "must be a text of 1 to 32768 characters, or a list of 1 to 64 turns, each with a `role` (system, user or "
+            "assistant) and a text as `content`"
+        ) from None
+
+
+PromptRequest = Annotated[_Prompt, WrapValidator(_text_or_turns)]
+
+
+class SamplingRequest(SamplingSpec):
+    """What the model is asked during training, to see how it changes. It is also asked before and after."""
+
+    prompts: tuple[PromptRequest, ...] = Field(min_length=1, max_length=64)
+
+
 class SpecRequest(Frozen):
     """A training. A spec that an answer showed is accepted as it is."""
 
@@ -231,7 +261,7 @@ class SpecRequest(Frozen):
     selection: SelectionSpec = Field(default_factory=SelectionSpec)
     """Which evaluation counts as the best, and what follows from that."""
 
-    sampling: SamplingSpec | None = None
+    sampling: SamplingRequest | None = None
     """What the model is asked during training."""
 
     resources: ResourcesSpec | None = None

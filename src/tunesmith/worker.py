@@ -63,12 +63,21 @@ def main(run_directory: Path) -> int:
 def _carry_out(run: RunDirectory, reporter: "Reporter", flag: "StopFlag") -> None:
     attempt = run.read_spec()
     method = _method(attempt.spec.method.kind)
-    if attempt.purpose == "check":
+    if attempt.purpose != "train":
         reporter.started("cpu")
-        method.check(attempt, flag.poll)
-        reporter.write(events.Checked)
+        _plan(attempt, method, reporter, flag)
         return
     _train(attempt, method, run, reporter, flag)
+
+
+def _plan(attempt: AttemptSpec, method: "ModuleType", reporter: "Reporter", flag: "StopFlag") -> None:
+    rows = method.check(attempt, flag.poll)
+    from tunesmith.training.plan import plan_of, require_room
+
+    plan = plan_of(attempt, rows)
+    if attempt.purpose == "check":
+        require_room(plan)
+    reporter.write(events.Checked, plan=plan)
 
 
 def _train(

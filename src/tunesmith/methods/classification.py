@@ -8,6 +8,7 @@ from pydantic import Field
 from tunesmith.spec.job import AttemptSpec, Frozen
 
 if TYPE_CHECKING:
+    from tunesmith.spec.plan import RowsPlan
     from tunesmith.training.task import Task
     from tunesmith.training.workplace import Workplace
 
@@ -22,8 +23,8 @@ class Parameters(Frozen):
     """How many classes there are; none = as many as the rows have, by the highest number."""
 
 
-def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
-    """Refuse what cannot be honoured, and look for one text that can be trained.
+def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
+    """Refuse what cannot be honoured, and tell what the texts will come to.
 
     Raises:
         UnsupportedError: the spec asks for something that this method or the engine cannot do.
@@ -31,12 +32,12 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
     """
     from tunesmith.training.labelled_rows import LabelledShape
     from tunesmith.training.limits import require_rows_apart, require_text_scoring
-    from tunesmith.training.text_rows import require_row
+    from tunesmith.training.text_rows import survey_rows
 
     require_text_scoring(attempt)
     require_rows_apart(attempt)
     parameters = Parameters.model_validate(attempt.spec.method.parameters)
-    require_row(attempt, LabelledShape(attempt.spec.method.kind, parameters.labels), poll)
+    return survey_rows(attempt, LabelledShape(attempt.spec.method.kind, parameters.labels), poll)
 
 
 def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
@@ -56,5 +57,5 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     rows = read_rows(attempt, tokenizer, LabelledShape(attempt.spec.method.kind, parameters.labels), workplace)
     workplace.poll()
     labels = parameters.labels or count_classes(rows.train, rows.validation)
-    opened = open_model(attempt, workplace, tokenizer, rows.train[0].text, rows.max_length, labels=labels)
+    opened = open_model(attempt, workplace, tokenizer, rows.train[0].text, rows.longest, labels=labels)
     return ClassificationTask(opened, rows=rows.train, validation=rows.validation)

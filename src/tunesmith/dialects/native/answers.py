@@ -8,6 +8,7 @@ from tunesmith.spec.events import Evaluated, Metrics
 from tunesmith.spec.frozen import Frozen
 from tunesmith.spec.job import JobSpec
 from tunesmith.spec.lifecycle import State
+from tunesmith.spec.plan import Plan
 
 Item = TypeVar("Item")
 
@@ -104,6 +105,13 @@ class Validation(Frozen):
 
     remote: list[Remote]
     """Fetched before the training, unless this server has them already."""
+
+
+class Planned(Validation):
+    """What a request would cost."""
+
+    plan: Plan | None
+    """None while something is elsewhere: its rows and model are not known, and `remote` names it."""
 
 
 class Waiting(Frozen):

@@ -1,12 +1,11 @@
 """The plan of a training, and what would make it fit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from tunesmith.devices import CPU, memory_bytes
 from tunesmith.spec.errors import DoesNotFitError
-from tunesmith.spec.frozen import Frozen
 from tunesmith.spec.job import AdapterSpec, AttemptSpec, DeviceFacts, JobSpec, QuantizationSpec
 from tunesmith.spec.plan import Alternative, Count, DiskPlan, MemoryPlan, Plan, RowsPlan, shown
 from tunesmith.training.memory import choose
@@ -119,12 +118,7 @@ class _Planner:
         memory = self.memory(spec, rows)
         if memory.high > self._device.memory:
             return None
-        shown_settings = {path: _plain(value) for path, value in settings.items()}
-        return Alternative(change=" and ".join(words for words, _ in changes), settings=shown_settings, memory=memory)
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, Frozen) else value
+        return Alternative(change=" and ".join(words for words, _ in changes), settings=settings, memory=memory)
 
 
 def require_room(plan: Plan) -> None:
@@ -181,23 +175,26 @@ def _changes(attempt: AttemptSpec, rows: RowsPlan, can_recompute: bool) -> Itera
     if not is_adapted:
         if spec.optimization.optimizer == "adamw":
             yield "an optimizer with 8-bit moments", {"optimization.optimizer": "adamw_8bit"}
-        yield f"an adapter of rank {_LORA.rank}", {"adapter": _LORA}
+        yield f"an adapter of rank {_LORA.rank}", {"adapter": _LORA.model_dump(mode="json")}
     if spec.model.quantization is None:
-        adapter = {} if is_adapted else {"adapter": _LORA}
+        adapter = {} if is_adapted else {"adapter": _LORA.model_dump(mode="json")}
         words = "4-bit weights" if is_adapted else f"4-bit weights with an adapter of rank {_LORA.rank}"
-        yield words, {"model.quantization": QuantizationSpec(bits=4), **adapter}
+        yield words, {"model.quantization": QuantizationSpec(bits=4).model_dump(mode="json"), **adapter}
     length = 1 << (min(rows.max_length, rows.longest_sequence) - 1).bit_length()
     while (length := length // 2) >= _SHORTEST:
         yield f"at most {length} tokens a row", {"data.max_length": length}
 
 
-def changed_spec(spec: JobSpec, settings: dict[str, Any]) -> JobSpec:
-    """A spec with other values at some paths, such as `model.dtype`."""
+def changed_spec(spec: JobSpec, settings: Mapping[str, Any]) -> JobSpec:
+    """A spec with other values, as JSON has them, at some paths such as `model.dtype`."""
+    values = spec.model_dump(mode="json")
     for path, value in settings.items():
-        part, _, name = path.rpartition(".")
-        inner = getattr(spec, part).model_copy(update={name: value}) if part else value
-        spec = spec.model_copy(update={part or name: inner})
-    return spec
+        *parts, name = path.split(".")
+        target = values
+        for part in parts:
+            target = target[part]
+        target[name] = value
+    return JobSpec.model_validate(values)
 
 
 def _disk(attempt: AttemptSpec, rows: RowsPlan, model: PlannedModel) -> DiskPlan:

@@ -16,16 +16,16 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 LORA = {"rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": ("all-linear",)}
-STEPS = 3
+STEPS = 2
 
-# Name, model, and what differs from a LoRA in bfloat16 with 4 rows of 512 tokens a step.
+# Name, model, and what differs from a LoRA in bfloat16 with 2 rows of 512 tokens a step.
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("tiny, LoRA float32", "tiny", {"dtype": "float32"}),
     ("LoRA bfloat16", "smollm2", {}),
     ("LoRA bfloat16, checkpointing", "smollm2", {"gradient_checkpointing": True}),
     ("LoRA bfloat16, 4-bit", "smollm2", {"quantization": {"bits": 4}}),
     ("LoRA bfloat16, dropout", "smollm2", {"adapter": {**LORA, "dropout": 0.1}}),
-    ("LoRA bfloat16, one row of 4096", "smollm2", {"length": 4096, "batch_size": 1}),
+    ("LoRA bfloat16, one row of 2048", "smollm2", {"length": 2048, "batch_size": 1}),
     ("LoRA float32", "smollm2", {"dtype": "float32"}),
     ("full bfloat16", "smollm2", {"adapter": None}),
     ("full float32", "smollm2", {"adapter": None, "dtype": "float32"}),
@@ -93,13 +93,13 @@ def _work(run: Path) -> int:
     return work_on(run)
 
 
-def _attempt(
+def _attempt(  # noqa: PLR0913 - an argument a difference
     folder: Path,
     purpose: str,
     model: Path,
     *,
     length: int = 512,
-    batch_size: int = 4,
+    batch_size: int = 2,
     dtype: str = "bfloat16",
     adapter: dict[str, Any] | None = LORA,
     quantization: dict[str, Any] | None = None,

@@ -11,9 +11,13 @@ from tunesmith.spec.plan import MemoryParts, MemoryPlan
 # A process with the training libraries, or a GPU's context with the libraries' workspaces.
 _OVERHEAD = (300_000_000, 1_000_000_000)
 
-# Activations were counted, yet some are shared or freed early, and kernels need room of their own. High: blocks of
-# varying sizes leave gaps between them.
-_ACTIVATIONS = (0.75, 1.25)
+# Activations were counted, yet some are shared or freed early: at least so much of them is there at once.
+_SURELY_KEPT = 0.75
+
+# What allocators need for them: blocks of varying sizes leave gaps, and kernels want room of their own. The C library's
+# gives little back of what lies between blocks in use, so that half as much again is common.
+_ALLOCATED_ON_GPU = 1.25
+_ALLOCATED_ON_CPU = 1.9
 
 _CHUNK_BYTES = 64 * 2**20
 """Float32 logits of one piece of the loss, as in `losses.py`."""
@@ -73,6 +77,7 @@ class Footprint:
     """Of a number of the residual stream."""
 
     head: Head
+    on_gpu: bool
     can_recompute: bool
     """Whether activations can be computed again at all."""
 
@@ -88,10 +93,11 @@ class Footprint:
             recompute: whether activations are computed again in the backward pass.
         """
         gradients, moments = 4 * self.trained, int(self.moment_bytes * self.trained)
-        least = _ACTIVATIONS[0] * self._kept(surely, recompute)
+        least = _SURELY_KEPT * self._kept(surely, recompute)
         low = self.weights + moments + max(gradients, int(least)) + _OVERHEAD[0]
         layer = self.per_token / max(1, self.layers)
-        activations = _ACTIVATIONS[1] * (self._kept(at_most, recompute) + layer * at_most)
+        allocated = _ALLOCATED_ON_GPU if self.on_gpu else _ALLOCATED_ON_CPU
+        activations = allocated * (self._kept(at_most, recompute) + layer * at_most)
         parts = MemoryParts(
             weights=self.weights,
             gradients=gradients,
@@ -134,15 +140,12 @@ class Passes:
     recompute: bool
 
 
-def choose(
-    footprint: Footprint, *, memory: int, on_gpu: bool, longest: int, recompute: bool | None, sequences: int | None
-) -> Passes:
+def choose(footprint: Footprint, *, memory: int, longest: int, recompute: bool | None, sequences: int | None) -> Passes:
     """The largest passes that surely fit, with activations kept if that fits; if nothing does, the smallest ones.
 
     Args:
         footprint: the model.
         memory: bytes that the job may use, those that it holds already included.
-        on_gpu: whether it is a GPU's.
         longest: tokens of the longest sequence.
         recompute: whether activations are to be computed again, if that was asked for.
         sequences: sequences of a pass, if that was asked for.
@@ -151,7 +154,9 @@ def choose(
     choices = [
         Passes(budget, again)
         for again in ((False, True) if asked is None else (asked,))
-        for budget in _budgets(GPU_TOKENS if on_gpu else CPU_TOKENS, _LEAST_TOKENS[again or asked is not None])
+        for budget in _budgets(
+            GPU_TOKENS if footprint.on_gpu else CPU_TOKENS, _LEAST_TOKENS[again or asked is not None]
+        )
     ]
     for passes in choices:
         tokens = max(passes.token_budget, longest) if sequences is None else sequences * longest

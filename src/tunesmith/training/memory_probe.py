@@ -39,7 +39,9 @@ def kept_by(language_model: LanguageModel) -> Kept:
     return Kept(per_token, max(0.0, short - _LENGTHS[0] * per_token))
 
 
-def footprint_of(language_model: LanguageModel, kept: Kept, optimization: OptimizationSpec) -> Footprint:
+def footprint_of(
+    language_model: LanguageModel, kept: Kept, optimization: OptimizationSpec, *, on_gpu: bool
+) -> Footprint:
     """What memory depends on, for a model as it is loaded."""
     core = language_model.core
     config = core.config.get_text_config()
@@ -58,6 +60,7 @@ def footprint_of(language_model: LanguageModel, kept: Kept, optimization: Optimi
         number_bytes=number,
         residual_bytes=residual,
         head=head_of(core),
+        on_gpu=on_gpu,
         can_recompute=core.supports_gradient_checkpointing,
         largest_matrix=0,
     )

@@ -180,12 +180,11 @@ def _answers(language_model: LanguageModel, probe: TokenRow) -> torch.Tensor:
 def _passes(attempt: AttemptSpec, language_model: LanguageModel, workplace: Workplace, longest: int) -> Passes:
     """How steps are shared out to forward passes, by the memory that there is."""
     optimization, device = attempt.spec.optimization, workplace.device
-    footprint = footprint_of(language_model, kept_by(language_model), optimization)
+    footprint = footprint_of(language_model, kept_by(language_model), optimization, on_gpu=device.type == "cuda")
     limit = attempt.device.memory if attempt.device is not None else None
     passes = choose(
         footprint,
         memory=min(limit, _memory(device)) if limit is not None else _memory(device),
-        on_gpu=device.type == "cuda",
         longest=longest,
         recompute=optimization.gradient_checkpointing,
         sequences=optimization.micro_batch_size,

@@ -66,7 +66,8 @@ class _Planner:
         key = f"{spec.model.model_dump_json()} {spec.adapter} {spec.optimization.optimizer}"
         if key not in self._models:
             inputs = self._attempt.inputs
-            self._models[key] = planned_model(inputs.model, spec, inputs.adapter)
+            on_gpu = self._device.name != CPU.name
+            self._models[key] = planned_model(inputs.model, spec, inputs.adapter, on_gpu=on_gpu)
         return self._models[key]
 
     def memory(self, spec: JobSpec, rows: RowsPlan) -> MemoryPlan:
@@ -76,7 +77,6 @@ class _Planner:
         passes = choose(
             footprint,
             memory=self._device.memory,
-            on_gpu=self._device.name != CPU.name,
             longest=longest,
             recompute=optimization.gradient_checkpointing,
             sequences=asked,

@@ -42,8 +42,9 @@ class PlannedModel:
     """Of the trained weights of an adapter as they are written; 0 for full tuning."""
 
 
-def planned_model(folder: Path, spec: JobSpec, continued: Path | None) -> PlannedModel:
-    """What a spec makes of the model in a folder. `continued` is the folder of the adapter to go on with.
+def planned_model(folder: Path, spec: JobSpec, continued: Path | None, *, on_gpu: bool) -> PlannedModel:
+    """What a spec makes of the model in a folder. `continued` is the folder of the adapter to go on with,
+    `on_gpu` says where it is to be trained.
 
     Raises:
         ModelLoadError: the configuration cannot be used.
@@ -63,7 +64,7 @@ def planned_model(folder: Path, spec: JobSpec, continued: Path | None) -> Planne
     language_model = (ScoreModel if _scores(spec) else LanguageModel)(part, _CPU, dtype)
     kept = _counted(language_model)
     scaled = Kept(kept.per_token * depth, kept.per_pass * depth) if kept is not None else Kept(0, 0)
-    footprint = footprint_of(language_model, scaled, spec.optimization)
+    footprint = footprint_of(language_model, scaled, spec.optimization, on_gpu=on_gpu)
     parameters = sum(parameter.numel() for parameter in whole.parameters())
     trained = parameters if names is None else _trained(whole, names)
     footprint = replace(

@@ -20,6 +20,7 @@ FOOTPRINT = Footprint(
     number_bytes=2,
     residual_bytes=2,
     head=Head(vocabulary=50_000, width=2_000, trained=False, whole=False),
+    on_gpu=True,
     can_recompute=True,
     largest_matrix=0,
 )
@@ -29,8 +30,8 @@ def peak(footprint=FOOTPRINT, tokens=4_096, recompute=False):
     return footprint.peak(surely=tokens, at_most=tokens, recompute=recompute)
 
 
-def passes(memory, footprint=FOOTPRINT, on_gpu=True, longest=500, recompute=None, sequences=None):
-    return choose(footprint, memory=memory, on_gpu=on_gpu, longest=longest, recompute=recompute, sequences=sequences)
+def passes(memory, footprint=FOOTPRINT, longest=500, recompute=None, sequences=None):
+    return choose(footprint, memory=memory, longest=longest, recompute=recompute, sequences=sequences)
 
 
 def test_the_high_end_is_the_sum_of_its_parts_and_above_the_low_end():
@@ -85,8 +86,9 @@ def test_a_large_gpu_gets_the_largest_passes_and_keeps_activations():
 
 
 def test_a_processor_keeps_its_passes_unless_memory_is_short():
-    assert passes(100 * GB, on_gpu=False).token_budget == CPU_TOKENS
-    assert passes(7 * GB, on_gpu=False).token_budget < CPU_TOKENS
+    on_cpu = replace(FOOTPRINT, on_gpu=False)
+    assert passes(100 * GB, on_cpu).token_budget == CPU_TOKENS
+    assert passes(8 * GB, on_cpu).token_budget < CPU_TOKENS
 
 
 def test_less_memory_makes_passes_smaller_and_then_computes_activations_again():

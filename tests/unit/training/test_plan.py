@@ -106,8 +106,8 @@ def test_a_share_of_the_rows_is_estimated(tiny_model, tmp_path, rows):
 
 
 def test_parameters_are_counted_without_weights(huge_model, rows):
-    full = planned_model(huge_model, attempt(huge_model, rows, adapter=None, dtype="bfloat16").spec, None)
-    lora = planned_model(huge_model, attempt(huge_model, rows, dtype="bfloat16").spec, None)
+    full = planned_model(huge_model, attempt(huge_model, rows, adapter=None, dtype="bfloat16").spec, None, on_gpu=False)
+    lora = planned_model(huge_model, attempt(huge_model, rows, dtype="bfloat16").spec, None, on_gpu=False)
     vocabulary = AutoConfig.from_pretrained(huge_model).vocab_size
     layer = 2 * 8_192**2 + 2 * 8_192 * 1_024 + 3 * 8_192 * 28_672 + 2 * 8_192
     linear = 80 * (2 * (8_192 + 8_192) + 2 * (8_192 + 1_024) + 3 * (8_192 + 28_672))
@@ -131,8 +131,8 @@ def test_what_is_counted_without_weights_is_what_a_loaded_model_keeps(tiny_model
         new_adapter(core, spec.adapter, 0)
     language_model = LanguageModel(core, torch.device("cpu"), dtype)
     language_model.settle()
-    loaded = footprint_of(language_model, kept_by(language_model), spec.optimization)
-    ahead = planned_model(tiny_model, spec, None).footprint
+    loaded = footprint_of(language_model, kept_by(language_model), spec.optimization, on_gpu=False)
+    ahead = planned_model(tiny_model, spec, None, on_gpu=False).footprint
     assert ahead.weights == loaded.weights
     assert ahead.trained == loaded.trained
     assert ahead.per_token == pytest.approx(loaded.per_token, rel=0.1)

@@ -142,7 +142,7 @@ class EventAnswer(Frozen):
     at: float
     level: Literal["info", "warn", "error"]
     kind: str
-    """A kind of `spec/events.py`, or `state`, `note` and `fetch` for what the server itself reports."""
+    """A kind of `spec/events.py`, or `state`, `note`, `fetch` and `plan` for what the server itself reports."""
 
     message: str
     data: dict[str, Any]

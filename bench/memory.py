@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 LORA = {"rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": ("all-linear",)}
 STEPS = 2
 
-# Name, model, and what differs from a LoRA in bfloat16 with 2 rows of 512 tokens a step.
+# Name, model, and what differs from a LoRA in bfloat16 with some rows of 512 tokens a step.
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("tiny, LoRA float32", "tiny", {"dtype": "float32"}),
     ("LoRA bfloat16", "smollm2", {}),
@@ -39,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="folder of SmolLM2-135M; converted from its package if not given")
     parser.add_argument("--only", help="cases whose names contain this")
+    parser.add_argument("--rows", type=int, default=2, help="rows of a step, in cases that do not say")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -50,7 +51,9 @@ def main() -> None:
         print(f"{'case':36}{'predicted, MB':>16}{'measured':>10}  in range")
         for number, (name, model, changes) in enumerate(CASES):
             if arguments.only is None or arguments.only in name:
-                results.append(_case(Path(folder) / str(number), name, models[model], changes))
+                results.append(
+                    _case(Path(folder) / str(number), name, models[model], {"batch_size": arguments.rows, **changes})
+                )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
     outside = [result["case"] for result in results if not result["in_range"] and "tiny" not in result["case"]]
@@ -98,8 +101,8 @@ def _attempt(  # noqa: PLR0913 - an argument a difference
     purpose: str,
     model: Path,
     *,
+    batch_size: int,
     length: int = 512,
-    batch_size: int = 2,
     dtype: str = "bfloat16",
     adapter: dict[str, Any] | None = LORA,
     quantization: dict[str, Any] | None = None,

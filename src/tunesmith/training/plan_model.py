@@ -4,7 +4,6 @@ What a forward pass keeps is counted on a few layers, whose tensors have shapes 
 """
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,13 +132,18 @@ def _give_shapes(core: torch.nn.Module, mode: FakeTensorMode) -> None:
                 module._buffers[name] = FakeTensor(mode, buffer.to("meta"), _CPU)
 
 
-_Layer = tuple[str, tuple[int, ...]]
+_Layer = tuple[str, tuple[tuple[int, ...], ...]]
+"""The last part of a layer's name, and the shapes of its own weights."""
+
+
+def _layer(name: str, module: torch.nn.Module) -> _Layer:
+    return name.rpartition(".")[2], tuple(tuple(weight.shape) for weight in module.parameters(recurse=False))
 
 
 def _trained_by_layer(adapted: torch.nn.Module) -> dict[_Layer, int]:
     """Trained parameters that a layer with this name and shape gets."""
     return {
-        (name.rpartition(".")[2], tuple(layer.get_base_layer().weight.shape)): sum(
+        _layer(name, layer.get_base_layer()): sum(
             parameter.numel() for parameter in layer.parameters() if parameter.requires_grad
         )
         for name, layer in adapted.named_modules()
@@ -150,15 +154,7 @@ def _trained_by_layer(adapted: torch.nn.Module) -> dict[_Layer, int]:
 def _trained(whole: torch.nn.Module, by_layer: dict[_Layer, int]) -> int:
     head = getattr(whole, HEAD, None)
     of_head = sum(parameter.numel() for parameter in head.parameters()) if head is not None else 0
-    return of_head + sum(
-        by_layer.get((name.rpartition(".")[2], tuple(layer.weight.shape)), 0) for name, layer in _matrices(whole)
-    )
-
-
-def _matrices(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
-    for name, layer in model.named_modules():
-        if isinstance(getattr(layer, "weight", None), torch.nn.Parameter):
-            yield name, layer
+    return of_head + sum(by_layer.get(_layer(name, module), 0) for name, module in whole.named_modules())
 
 
 def _quantized(footprint: Footprint, whole: Any, spec: JobSpec) -> Footprint:
@@ -167,7 +163,7 @@ def _quantized(footprint: Footprint, whole: Any, spec: JobSpec) -> Footprint:
     kept = (whole.get_output_embeddings(), getattr(whole, HEAD, None))
     sizes = [
         layer.weight.numel()
-        for _, layer in _matrices(whole)
+        for layer in whole.modules()
         if isinstance(layer, torch.nn.Linear) and not any(layer is each for each in kept)
     ]
     smaller = quantized(footprint, sum(sizes), quantization.bits, quantization.double)

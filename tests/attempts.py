@@ -75,6 +75,8 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
         "spec": spec,
         "inputs": inputs,
         "resume_from": [],
+        "device": None,
+        "rows": None,
     }
     if "validation" in changes:
         inputs["validation"] = changes.pop("validation")

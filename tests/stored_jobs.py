@@ -16,6 +16,7 @@ from tunesmith.spec.job import (
     Submission,
 )
 from tunesmith.spec.lifecycle import State
+from tunesmith.spec.plan import Count, DiskPlan, MemoryParts, MemoryPlan, Plan, RowsPlan
 from tunesmith.store.jobs import Job
 
 FILE = DataSource(kind="file", id="a" * 32, sha256="0" * 64)
@@ -83,3 +84,41 @@ def stored_job(state: State, spec: JobSpec, **changes: Any) -> Job:
 EMPTY_SERVICES = Services(
     caller=LOCAL, **{field.name: None for field in dataclasses.fields(Services) if field.name != "caller"}
 )
+
+
+def plan(**values: Any) -> Plan:
+    """The plan of a small job."""
+    known = Count(low=10, high=10)
+    rows = RowsPlan(
+        sampled=False,
+        read=10,
+        rows=known,
+        tokens=Count(low=1_000, high=1_000),
+        trained_tokens=Count(low=400, high=400),
+        mean=100.0,
+        longest=180,
+        longest_sequence=180,
+        max_length=1_024,
+        dropped=0,
+        dropped_lines=(),
+        truncated=0,
+        truncated_lines=(),
+        untrained=0,
+        token_sequences=1,
+        sequences=known,
+        steps=Count(low=5, high=5),
+        job_tokens=Count(low=1_000, high=1_000),
+    )
+    parts = MemoryParts(weights=100, gradients=10, optimizer=20, activations=300, logits=50, overhead=20)
+    memory = MemoryPlan(low=200, high=500, parts=parts, micro_batch_tokens=360, gradient_checkpointing=False)
+    fields: dict[str, Any] = {
+        "rows": rows,
+        "parameters": 50,
+        "trained_parameters": 2,
+        "device": "cpu",
+        "device_memory": 1_000,
+        "memory": memory,
+        "fits": "yes",
+        "disk": DiskPlan(base=100, artifact=8, checkpoint=24, checkpoints=Count(low=24, high=72)),
+    }
+    return Plan(**{**fields, **values})

@@ -1,7 +1,8 @@
 """What this machine can train on, without torch: NVIDIA GPUs through NVML, else the CPU."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 
 from tunesmith.spec.job import Frozen
@@ -61,6 +62,29 @@ def used_bytes(device: Device) -> int:
         if nvml is None:
             return 0
         return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByUUID(device.name)).used)
+
+
+def memory_bytes(device: Device) -> int:
+    """Memory that a job may have: all of a GPU's; of a processor's what this machine and its control groups allow."""
+    if device.name != "cpu":
+        with _nvml() as nvml:
+            if nvml is not None:
+                return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByUUID(device.name)).total)
+    import psutil
+
+    return min([int(psutil.virtual_memory().total), *_group_limits(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))])
+
+
+def _group_limits(root: Path, membership: Path) -> Iterator[int]:
+    """Limits of the control groups that this process is in, of either version of Linux's interface; none elsewhere."""
+    try:
+        groups = [line.split(":", 2)[2].lstrip("/") for line in membership.read_text().splitlines()]
+    except OSError:
+        return
+    for group in {"", *groups}:
+        for file in (root / group / "memory.max", root / "memory" / group / "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):  # not there, not ours to read, or `max`
+                yield max(1, int(file.read_text()))
 
 
 @contextmanager

@@ -70,19 +70,28 @@ def _carry_out(run: RunDirectory, reporter: "Reporter", flag: "StopFlag") -> Non
 
     attempt = run.read_spec()
     method = _method(attempt.spec.method.kind)
-    at = Whereabouts(phase="check" if attempt.purpose == "check" else "loading")
+    at = Whereabouts(phase="loading" if attempt.purpose == "train" else "check")
     try:
-        if attempt.purpose == "check":
-            reporter.started("cpu")
-            method.check(attempt, flag.poll)
-            reporter.write(events.Checked)
-        else:
+        if attempt.purpose == "train":
             _train(attempt, method, run, reporter, flag, at)
+        else:
+            reporter.started("cpu")
+            _plan(attempt, method, reporter, flag)
     except Exception as error:
         if not is_shortage(error):
             raise
         traceback.print_exception(error)
         raise too_little_memory(error, at, attempt.spec) from error
+
+
+def _plan(attempt: AttemptSpec, method: "ModuleType", reporter: "Reporter", flag: "StopFlag") -> None:
+    rows = method.check(attempt, flag.poll)
+    from tunesmith.training.plan import plan_of, require_room
+
+    plan = plan_of(attempt, rows)
+    if attempt.purpose == "check":
+        require_room(plan)
+    reporter.write(events.Checked, plan=plan)
 
 
 def _train(

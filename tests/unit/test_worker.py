@@ -168,10 +168,11 @@ def test_only_the_first_rows_are_used_if_so_asked(tiny_model, tmp_path, rows):
     assert of_kind(events, Prepared)[0].rows == 3
 
 
-def test_a_check_finds_the_first_row_and_reads_no_further(tiny_model, tmp_path, rows):
+def test_a_check_reads_the_first_rows_and_no_further(tiny_model, tmp_path):
+    rows = write_rows(tmp_path / "train.jsonl", chat(2_100))
     with rows.open("a") as file:
         file.write("broken")
-    code, events = run(attempt(tiny_model, rows, purpose="check"), tmp_path / "run")
+    code, events = run(attempt(tiny_model, rows, purpose="check", rows=2_101), tmp_path / "run")
     assert code == 0
     assert [type(event) for event in events] == [Started, Checked]
 

@@ -12,6 +12,7 @@ from tunesmith.cli import (
     jobs,
     models,
     organisation,
+    plan,
     results,
     secrets,
     serving,
@@ -36,7 +37,7 @@ def create_application() -> typer.Typer:
     """The command line."""
     app = group(_HELP)
     app.callback()(_options)
-    for noun in (serving, training):
+    for noun in (serving, training, plan):
         noun.register(app)
     app.add_typer(jobs.app, name="jobs")
     for part in (submission, steering, results):

@@ -21,7 +21,7 @@ Described = Annotated[
 @command(app, "submit", "tunesmith jobs submit job.json", "tunesmith jobs submit - <job.json")
 def submit(file: Described, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Submit a job that a JSON file describes, and print its id."""
-    request = _read(file)
+    request = read_request(file)
     with Client(url) as client:
         job = client.change("POST", "/jobs", request)
     describe(job)
@@ -31,7 +31,7 @@ def submit(file: Described, url: Url = DEFAULT_URL, as_json: AsJson = False) -> 
 @command(app, "validate", "tunesmith jobs validate job.json", "tunesmith jobs validate - <job.json")
 def validate(file: Described, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Say whether a job that a JSON file describes would be accepted, and print its whole spec. Nothing is stored."""
-    request = _read(file)
+    request = read_request(file)
     with Client(url) as client:
         validation = client.change("POST", "/jobs:validate", request)
     if as_json:
@@ -45,7 +45,12 @@ def validate(file: Described, url: Url = DEFAULT_URL, as_json: AsJson = False) -
     data_json(validation["spec"])
 
 
-def _read(file: typer.FileText) -> Json:
+def read_request(file: typer.FileText) -> Json:
+    """The object that a JSON file holds.
+
+    Raises:
+        CommandError: it holds something else.
+    """
     try:
         request: Any = json.load(file)
     except ValueError as error:  # no JSON, or no UTF-8

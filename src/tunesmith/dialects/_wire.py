@@ -62,6 +62,7 @@ _REFUSALS = {
     "unsupported",
     "model_load",
     "invalid_adapter",
+    "does_not_fit",
     "source_credentials",
     "address_refused",
     "download_failed",

@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import ModuleType
+from typing import Literal
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
@@ -14,7 +15,8 @@ from tunesmith.data.validate import DatasetReport, inspect
 from tunesmith.devices import CPU
 from tunesmith.jobs.fetching import Fetcher, Keep, Progress
 from tunesmith.jobs.inputs import InputResolver
-from tunesmith.jobs.resources import Policy, fitted
+from tunesmith.jobs.pace import timed
+from tunesmith.jobs.resources import Policy, fitted, largest
 from tunesmith.plugins import load_plugins
 from tunesmith.rundir import RunDirectory
 from tunesmith.runners import Exit, Handle, Runner
@@ -30,7 +32,8 @@ from tunesmith.spec.errors import (
     subject,
 )
 from tunesmith.spec.events import Checked, Failed
-from tunesmith.spec.job import AttemptSpec, DataSource, DataSpec, Frozen, Inputs, JobSpec
+from tunesmith.spec.job import AttemptSpec, DataSource, DataSpec, Frozen, JobSpec
+from tunesmith.spec.plan import Plan
 from tunesmith.spec.reading import Reading
 from tunesmith.storage import Storage
 from tunesmith.store import datasets, files
@@ -39,7 +42,11 @@ from tunesmith.store.database import Database
 _POLL_SECONDS = 0.01
 # Reading on until the first trainable row takes well under a second, unless there is none in a large file.
 _CHECK_SECONDS = 30.0
+_PLAN_SECONDS = 120.0
 _SIMULTANEOUS_CHECKS = 2
+
+
+Purpose = Literal["check", "plan"]
 
 
 class Admitted(Frozen):
@@ -51,6 +58,9 @@ class Admitted(Frozen):
 
     notes: tuple[str, ...]
     """Sentences about what was adjusted."""
+
+    plan: Plan | None = None
+    """What it will cost; none if it is not complete, or if the worker had no time to tell."""
 
 
 class Admission:
@@ -65,6 +75,7 @@ class Admission:
         storage: Storage,
         checks: Path,
         unavailable_resources: Policy,
+        device_memory: int | None = None,
     ) -> None:
         self._database = database
         self._runner = runner
@@ -73,12 +84,14 @@ class Admission:
         self._storage = storage
         self._checks = checks
         self._unavailable_resources = unavailable_resources
+        self._device_memory = device_memory
         self._slots = BoundedSemaphore(_SIMULTANEOUS_CHECKS)
         shutil.rmtree(checks, ignore_errors=True)
         checks.mkdir(parents=True)
 
-    def admit(self, org: str, spec: JobSpec) -> Admitted:
-        """Check everything about a spec that can be known before a download and before training.
+    def admit(self, org: str, spec: JobSpec, purpose: Purpose = "check") -> Admitted:
+        """Check everything about a spec that can be known before a download and before training. A `plan` takes longer
+        over what the job will cost, and does not refuse one that does not fit.
 
         Raises:
             TunesmithError: the job cannot succeed; `param` is the path in the spec.
@@ -90,33 +103,40 @@ class Admission:
             notes.append("The validation data are the training data, so their loss says nothing about other rows.")
         spec = self._fetcher.pin(org, spec)
         is_complete = self._fetcher.is_here(org, spec)
-        if is_complete:
-            self._check(org, spec)
-        return Admitted(spec=spec, is_complete=is_complete, notes=tuple(notes))
+        plan = self._check(org, spec, purpose) if is_complete else None
+        return Admitted(spec=spec, is_complete=is_complete, notes=tuple(notes), plan=plan)
 
-    def complete(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> JobSpec:
-        """Fetch what an admitted spec lacks, and check it as a whole.
+    def complete(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> Plan | None:
+        """Fetch what an admitted spec lacks, check it as a whole, and tell what it will cost.
 
         Raises:
             TunesmithError: the job cannot succeed; `param` is the path in the spec. Whatever `progress` and `keep`
                 raise passes through.
         """
-        spec = self._fetcher.fetch(org, spec, progress, keep)
-        self._check(org, spec)
-        return spec
+        return self._check(org, self._fetcher.fetch(org, spec, progress, keep), "check")
 
-    def _check(self, org: str, spec: JobSpec) -> None:
+    def _check(self, org: str, spec: JobSpec, purpose: Purpose) -> Plan | None:
         inputs = self._resolver.resolve(org, spec)
-        self._check_rows(org, spec.data.train, spec.data.reading, "data.train")
+        rows = self._count_rows(org, spec.data.train, spec.data.reading, "data.train")
         if spec.data.validation:
-            self._check_rows(org, spec.data.validation, spec.data.reading, "data.validation")
+            self._count_rows(org, spec.data.validation, spec.data.reading, "data.validation")
+        attempt = AttemptSpec(
+            job_id=purpose,
+            attempt=1,
+            purpose=purpose,
+            spec=spec,
+            inputs=inputs,
+            device=largest(self._runner.devices(), self._device_memory),
+            rows=rows,
+        )
         with self._slots:
-            self._check_in_worker(spec, inputs)
+            plan = self._plan_in_worker(attempt)
+        return None if plan is None else timed(self._database, org, spec, plan)
 
-    def _check_rows(self, org: str, source: DataSource, reading: Reading, param: str) -> None:
+    def _count_rows(self, org: str, source: DataSource, reading: Reading, param: str) -> int:
         report = self._report(org, source, reading, param)
         if report.problem_count == 0:
-            return
+            return report.rows
         shown = "; ".join(
             f"line {problem.line}{f', {problem.field}' if problem.field else ''}: {problem.reason}"
             for problem in report.problems[:5]
@@ -144,20 +164,19 @@ class Admission:
         except TunesmithError as error:
             raise type(error)(error.message, param=param, hint=error.hint) from error
 
-    def _check_in_worker(self, spec: JobSpec, inputs: Inputs) -> None:
+    def _plan_in_worker(self, attempt: AttemptSpec) -> Plan | None:
         run = RunDirectory(self._checks / uuid.uuid4().hex)
-        run.write_spec(AttemptSpec(job_id="check", attempt=1, purpose="check", spec=spec, inputs=inputs))
+        run.write_spec(attempt)
         handle = self._runner.start(run, CPU)
         try:
-            ended = self._await(handle, run)
-            if ended is not None:
-                _judge(run, ended)
+            ended = self._await(handle, run, _CHECK_SECONDS if attempt.purpose == "check" else _PLAN_SECONDS)
+            return None if ended is None else _judged(run, ended)
         finally:
             self._runner.stop(handle, force=True)
             shutil.rmtree(run.path, ignore_errors=True)
 
-    def _await(self, handle: Handle, run: RunDirectory) -> Exit | None:
-        deadline = time.monotonic() + _CHECK_SECONDS
+    def _await(self, handle: Handle, run: RunDirectory, seconds: float) -> Exit | None:
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             ended = self._runner.poll(handle, run)
             if ended is not None:
@@ -253,12 +272,12 @@ def _has_validation(data: DataSpec) -> bool:
     return split is not None and (split.by == "column" or sum(split.ratios[1:2]) > 0)
 
 
-def _judge(run: RunDirectory, ended: Exit) -> None:
+def _judged(run: RunDirectory, ended: Exit) -> Plan:
     """Turn what a check reported into an answer."""
     reported, _ = run.read_events(0)
     for event in reported:
         if isinstance(event, Checked):
-            return
+            return event.plan
         if isinstance(event, Failed):
             kind = ERRORS[event.error.code]
             raise kind(event.error.message, param=subject(event.error), hint=event.error.hint)

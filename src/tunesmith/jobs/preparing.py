@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from tunesmith.assets.content import ContentUse
 from tunesmith.jobs.admission import Admission
 from tunesmith.jobs.fetching import Part, shown
+from tunesmith.jobs.submitting import add_plan
 from tunesmith.jobs.tidying import tidy
 from tunesmith.jobs.transitions import move
 from tunesmith.spec.errors import DiskFullError, ErrorInfo, InternalError, TunesmithError
 from tunesmith.spec.job import DataSource, JobSpec
 from tunesmith.spec.lifecycle import State, Trigger
+from tunesmith.spec.plan import Plan
 from tunesmith.storage import BlobWriter
 from tunesmith.store import events, jobs
 from tunesmith.store.database import Database
@@ -86,7 +88,9 @@ class Preparer:
         """
         watch = _Watch(self._database, job, self._stopping)
         try:
-            self._admission.complete(job.org, job.spec, watch, lambda part, content: self._keep(job, part, content))
+            plan = self._admission.complete(
+                job.org, job.spec, watch, lambda part, content: self._keep(job, part, content)
+            )
         except (_Ended, DiskFullError):
             raise
         except TunesmithError as error:
@@ -95,7 +99,7 @@ class Preparer:
             _log.exception("job %s could not be prepared", job.id)
             self._move(job, Trigger.FAIL, InternalError(f"{type(error).__name__} while the data was prepared.").info)
         else:
-            self._move(job, Trigger.VALIDATED)
+            self._move(job, Trigger.VALIDATED, plan=plan)
 
     def _keep(self, job: Job, part: Part, content: BlobWriter) -> JobSpec:
         """Make a fetched content visible in the transaction that writes its digest into the job, so that it always
@@ -111,12 +115,14 @@ class Preparer:
             jobs.change(connection, job.id, spec=spec.model_dump(mode="json"))
         return spec
 
-    def _move(self, job: Job, trigger: Trigger, error: ErrorInfo | None = None) -> None:
+    def _move(self, job: Job, trigger: Trigger, error: ErrorInfo | None = None, plan: Plan | None = None) -> None:
         with self._database.write() as connection:
             current = jobs.get(connection, job.id)
             if current is None or current.state is not State.VALIDATING:
                 return
             moved = move(connection, current, trigger, at=time.time())
+            if plan is not None:
+                add_plan(connection, job.id, plan, at=time.time())
             if error is not None:
                 moved = jobs.change(connection, job.id, error=error.model_dump())
             tidy(connection, moved, self._use)

@@ -3,12 +3,24 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from tunesmith.devices import Device
+from tunesmith.devices import CPU, Device, memory_bytes
 from tunesmith.spec.errors import UnsupportedError
-from tunesmith.spec.job import JobSpec, ResourcesSpec
+from tunesmith.spec.job import DeviceFacts, JobSpec, ResourcesSpec
 
 Policy = Literal["adjust", "refuse"]
 """What becomes of a job that asks for machines which this server has not."""
+
+
+def largest(devices: Sequence[Device], limit: int | None) -> DeviceFacts:
+    """The device with the most memory for a job, which is at most `limit` bytes."""
+    return max((facts(device, limit) for device in devices), key=lambda each: each.memory)
+
+
+def facts(device: Device, limit: int | None) -> DeviceFacts:
+    """What a worker is told of its device; a job may use at most `limit` bytes of it."""
+    memory = memory_bytes(device)
+    name = CPU.name if device.name == CPU.name else device.product
+    return DeviceFacts(name=name, memory=memory if limit is None else min(memory, limit))
 
 
 def fitted(spec: JobSpec, devices: Sequence[Device], policy: Policy) -> tuple[JobSpec, list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tunesmith.assets.content import ContentUse
 from tunesmith.devices import Device
 from tunesmith.jobs.inputs import InputResolver
+from tunesmith.jobs.resources import facts
 from tunesmith.jobs.service import run_directory
 from tunesmith.jobs.tidying import tidy
 from tunesmith.jobs.transitions import move
@@ -30,7 +31,14 @@ class Scheduler:
     """Claims jobs for free devices and starts their workers."""
 
     def __init__(
-        self, database: Database, runner: Runner, resolver: InputResolver, use: ContentUse, runs: Path, server_id: str
+        self,
+        database: Database,
+        runner: Runner,
+        resolver: InputResolver,
+        use: ContentUse,
+        runs: Path,
+        server_id: str,
+        device_memory: int | None = None,
     ) -> None:
         self._database = database
         self._runner = runner
@@ -38,6 +46,7 @@ class Scheduler:
         self._use = use
         self._runs = runs
         self._server_id = server_id
+        self._device_memory = device_memory
 
     def tick(self) -> None:
         """Start a job on every free device, as long as jobs wait."""
@@ -86,7 +95,7 @@ class Scheduler:
     def _start(self, job: Job, attempt: Attempt, device: Device) -> None:
         run = run_directory(self._runs, job.id, attempt.number)
         try:
-            self._write_spec(run, job, attempt)
+            self._write_spec(run, job, attempt, device)
             handle = self._runner.start(run, device)
         except (TunesmithError, OSError) as error:
             _log.warning("attempt %d of job %s could not start: %s", attempt.number, job.id, error)
@@ -95,7 +104,7 @@ class Scheduler:
         with self._database.write() as connection:
             attempts.change(connection, attempt, handle=handle)
 
-    def _write_spec(self, run: RunDirectory, job: Job, attempt: Attempt) -> None:
+    def _write_spec(self, run: RunDirectory, job: Job, attempt: Attempt, device: Device) -> None:
         with self._database.read() as connection:
             resume_from = tuple(Path(each.path) for each in checkpoints.of_job(connection, job.id))
         run.write_spec(
@@ -106,6 +115,7 @@ class Scheduler:
                 spec=job.spec,
                 inputs=self._resolver.resolve(job.org, job.spec),
                 resume_from=resume_from,
+                device=facts(device, self._device_memory),
             )
         )
 

@@ -22,6 +22,7 @@ from tunesmith.spec.errors import (
 )
 from tunesmith.spec.job import JobSpec, Submission
 from tunesmith.spec.lifecycle import ACTIVE, STOPPING, TERMINAL, State, Trigger
+from tunesmith.spec.plan import Plan
 from tunesmith.spec.receipt import Receipt
 from tunesmith.store import attempts, checkpoints, events, jobs
 from tunesmith.store.checkpoints import Checkpoint
@@ -58,6 +59,14 @@ class Jobs:
             TunesmithError: admission refuses it; `param` is the path in the spec.
         """
         return self._admission.admit(self._caller.org, spec)
+
+    def plan(self, spec: JobSpec) -> Admitted:
+        """Tell what a job would cost, and accept nothing. One that does not fit is no error.
+
+        Raises:
+            TunesmithError: admission refuses it; `param` is the path in the spec.
+        """
+        return self._admission.admit(self._caller.org, spec, "plan")
 
     def submit(self, spec: JobSpec, submission: Submission) -> Job:
         """Accept a job. It is queued if everything that it needs is here, else it is validating until that is fetched.
@@ -286,6 +295,23 @@ class Jobs:
             f"The job is {job.state} and has no receipt: its rows were not prepared.",
             hint="A receipt is there soon after the job has started. `tunesmith data inspect` makes one without a job.",
         )
+
+    def plan_of(self, id: str) -> Plan:
+        """What a job was expected to cost when it was accepted, or when its data had been fetched.
+
+        Raises:
+            JobNotFoundError: no such job.
+            JobStateError: it has no plan.
+        """
+        with self._database.read() as connection:
+            job = self._get(connection, id)
+            event = events.latest(connection, id, "plan")
+        if event is None:
+            raise JobStateError(
+                f"The job is {job.state} and has no plan.",
+                hint="A job is planned when all that it needs is on this server, unless that takes too long.",
+            )
+        return Plan.model_validate(event.data)
 
     def _steer(self, id: str, trigger: Trigger) -> Job:
         now = time.time()

@@ -10,6 +10,7 @@ from tunesmith.jobs.admission import Admitted
 from tunesmith.spec.errors import BusyError, ConflictError
 from tunesmith.spec.job import Submission
 from tunesmith.spec.lifecycle import ACTIVE, State
+from tunesmith.spec.plan import Plan, shown
 from tunesmith.store import events, jobs
 from tunesmith.store.jobs import Job
 
@@ -70,7 +71,22 @@ def accept(connection: Connection, caller: Caller, admitted: Admitted, submissio
     events.add(connection, job.id, at=now, kind="state", message="The job was created.", data={"state": job.state})
     for note in (*submission.notes, *admitted.notes):
         events.add(connection, job.id, at=now, kind="note", level="warn", message=note)
+    if admitted.plan is not None:
+        add_plan(connection, job.id, admitted.plan, at=now)
     return job
+
+
+def add_plan(connection: Connection, job_id: str, plan: Plan, *, at: float) -> None:
+    """Put a job's plan on record, as an event."""
+    data = plan.model_dump(mode="json")
+    events.add(connection, job_id, at=at, kind="plan", message=_sentence(plan), data=data)
+
+
+def _sentence(plan: Plan) -> str:
+    rows, memory = plan.rows, plan.memory
+    steps = f"{rows.steps.low:,}" if rows.steps.low == rows.steps.high else f"{rows.steps.low:,} to {rows.steps.high:,}"
+    needed = "" if memory is None else f", {shown(memory.low)} to {shown(memory.high)} of memory"
+    return f"Planned: {steps} steps{needed}."
 
 
 def _says_the_same(one: Submission, other: Submission) -> bool:

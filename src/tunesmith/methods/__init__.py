@@ -6,6 +6,7 @@ Every module has
 - `FIGURES`: what it reports besides the loss, by the names that `spec.selection.metric` may have.
 - `class Parameters(Frozen)`: what `spec.method.parameters` may hold. The server validates with it, so a method imports
   torch and the engine only inside its functions.
-- `check(attempt, poll) -> None`: raise unless something can be trained; reads no weights.
+- `check(attempt, poll) -> RowsPlan`: raise unless something can be trained, and tell what the rows come to; reads no
+  weights.
 - `build(attempt, workplace) -> Task`: prepare data and model, and report what was prepared.
 """

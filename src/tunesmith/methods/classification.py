@@ -8,6 +8,7 @@ from pydantic import Field
 from tunesmith.spec.job import AttemptSpec, Frozen
 
 if TYPE_CHECKING:
+    from tunesmith.spec.plan import RowsPlan
     from tunesmith.training.task import Task
     from tunesmith.training.workplace import Workplace
 
@@ -24,8 +25,8 @@ class Parameters(Frozen):
     the highest number."""
 
 
-def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
-    """Refuse what cannot be honoured, and look for one text that can be trained.
+def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
+    """Refuse what cannot be honoured, and tell what the texts will come to.
 
     Raises:
         UnsupportedError: the spec asks for something that this method or the engine cannot do.
@@ -34,12 +35,12 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
     from tunesmith.training.labelled_rows import LabelledShape
     from tunesmith.training.limits import require_rows_apart, require_text_scoring
     from tunesmith.training.score_model import continued_scores
-    from tunesmith.training.text_rows import require_row
+    from tunesmith.training.text_rows import survey_rows
 
     labels = Parameters.model_validate(attempt.spec.method.parameters).labels
     require_text_scoring(attempt, labels)
     require_rows_apart(attempt)
-    require_row(attempt, LabelledShape(attempt.spec.method.kind, labels or continued_scores(attempt)), poll)
+    return survey_rows(attempt, LabelledShape(attempt.spec.method.kind, labels or continued_scores(attempt)), poll)
 
 
 def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
@@ -60,5 +61,5 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     rows = read_rows(attempt, tokenizer, LabelledShape(attempt.spec.method.kind, labels), workplace)
     workplace.poll()
     labels = labels or count_classes(rows.train, rows.validation)
-    opened = open_model(attempt, workplace, tokenizer, rows.train[0].text, rows.max_length, labels=labels)
+    opened = open_model(attempt, workplace, tokenizer, rows.train[0].text, rows.longest, labels=labels)
     return ClassificationTask(opened, rows=rows.train, validation=rows.validation)

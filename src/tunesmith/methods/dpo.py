@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from tunesmith.spec.job import AttemptSpec, Frozen
 
 if TYPE_CHECKING:
+    from tunesmith.spec.plan import RowsPlan
     from tunesmith.training.task import Task
     from tunesmith.training.workplace import Workplace
 
@@ -42,8 +43,8 @@ class Parameters(Frozen):
         return self
 
 
-def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
-    """Refuse what cannot be honoured, and look for one pair that can be trained.
+def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
+    """Refuse what cannot be honoured, and tell what the pairs will come to.
 
     Raises:
         UnsupportedError: the spec asks for something that this method or the engine cannot do.
@@ -51,11 +52,11 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
     """
     from tunesmith.training.limits import require_rows_apart, require_text_generation
     from tunesmith.training.pair_rows import PairShape
-    from tunesmith.training.text_rows import require_row
+    from tunesmith.training.text_rows import survey_rows
 
     require_text_generation(attempt)
     require_rows_apart(attempt)
-    require_row(attempt, PairShape(attempt.spec.method.kind), poll)
+    return survey_rows(attempt, PairShape(attempt.spec.method.kind), poll)
 
 
 def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
@@ -76,7 +77,7 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     tokenizer = load_tokenizer(attempt.inputs.model)
     rows = read_rows(attempt, tokenizer, PairShape(attempt.spec.method.kind), workplace)
     workplace.poll()
-    opened = open_model(attempt, workplace, tokenizer, rows.train[0].chosen, rows.max_length)
+    opened = open_model(attempt, workplace, tokenizer, rows.train[0].chosen, rows.longest)
     match parameters.loss:
         case "sigmoid":
             losses = sigmoid_loss(parameters.beta, parameters.label_smoothing)

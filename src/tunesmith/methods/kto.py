@@ -8,6 +8,7 @@ from pydantic import Field
 from tunesmith.spec.job import AttemptSpec, Frozen
 
 if TYPE_CHECKING:
+    from tunesmith.spec.plan import RowsPlan
     from tunesmith.training.task import Task
     from tunesmith.training.workplace import Workplace
 
@@ -29,8 +30,8 @@ class Parameters(Frozen):
     """Weight of bad answers."""
 
 
-def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
-    """Refuse what cannot be honoured, and look for one answer that can be trained.
+def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
+    """Refuse what cannot be honoured, and tell what the answers will come to.
 
     Raises:
         UnsupportedError: the spec asks for something that this method or the engine cannot do.
@@ -38,12 +39,12 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
     """
     from tunesmith.training.judged_rows import JudgedShape
     from tunesmith.training.limits import require_rows_apart, require_several_rows, require_text_generation
-    from tunesmith.training.text_rows import require_row
+    from tunesmith.training.text_rows import survey_rows
 
     require_text_generation(attempt)
     require_rows_apart(attempt)
     require_several_rows(attempt)
-    require_row(attempt, JudgedShape(attempt.spec.method.kind), poll)
+    return survey_rows(attempt, JudgedShape(attempt.spec.method.kind), poll)
 
 
 def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
@@ -63,7 +64,7 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     tokenizer = load_tokenizer(attempt.inputs.model)
     rows = read_rows(attempt, tokenizer, JudgedShape(attempt.spec.method.kind), workplace)
     workplace.poll()
-    opened = open_model(attempt, workplace, tokenizer, rows.train[0].answered, rows.max_length)
+    opened = open_model(attempt, workplace, tokenizer, rows.train[0].answered, rows.longest)
     steps = planned_batches(optimization, len(rows.train))
     places = range(len(rows.validation))
     scored = [places[start : start + optimization.batch_size] for start in places[:: optimization.batch_size]]

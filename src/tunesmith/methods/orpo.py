@@ -51,6 +51,6 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     tokenizer = load_tokenizer(attempt.inputs.model)
     rows = read_rows(attempt, tokenizer, PairShape(attempt.spec.method.kind), workplace)
     workplace.poll()
-    opened = open_model(attempt, workplace, tokenizer, rows.train[0].chosen, rows.max_length)
+    opened = open_model(attempt, workplace, tokenizer, rows.train[0].chosen, rows.longest)
     beta = Parameters.model_validate(attempt.spec.method.parameters).beta
     return OrpoTask(opened, rows=rows.train, validation=rows.validation, beta=beta)

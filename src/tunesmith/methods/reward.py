@@ -8,6 +8,7 @@ from pydantic import Field
 from tunesmith.spec.job import AttemptSpec, Frozen
 
 if TYPE_CHECKING:
+    from tunesmith.spec.plan import RowsPlan
     from tunesmith.training.task import Task
     from tunesmith.training.workplace import Workplace
 
@@ -23,8 +24,8 @@ class Parameters(Frozen):
     """How strongly the two rewards of a pair are drawn to a sum of zero."""
 
 
-def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
-    """Refuse what cannot be honoured, and look for one pair that can be trained.
+def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
+    """Refuse what cannot be honoured, and tell what the pairs will come to.
 
     Raises:
         UnsupportedError: the spec asks for something that this method or the engine cannot do.
@@ -32,11 +33,11 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
     """
     from tunesmith.training.limits import require_rows_apart, require_text_scoring
     from tunesmith.training.pair_rows import PairShape
-    from tunesmith.training.text_rows import require_row
+    from tunesmith.training.text_rows import survey_rows
 
     require_text_scoring(attempt, 1)
     require_rows_apart(attempt)
-    require_row(attempt, PairShape(attempt.spec.method.kind), poll)
+    return survey_rows(attempt, PairShape(attempt.spec.method.kind), poll)
 
 
 def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
@@ -54,7 +55,7 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     tokenizer = load_tokenizer(attempt.inputs.model)
     rows = read_rows(attempt, tokenizer, PairShape(attempt.spec.method.kind), workplace)
     workplace.poll()
-    opened = open_model(attempt, workplace, tokenizer, rows.train[0].chosen, rows.max_length, labels=1)
+    opened = open_model(attempt, workplace, tokenizer, rows.train[0].chosen, rows.longest, labels=1)
     parameters = Parameters.model_validate(attempt.spec.method.parameters)
     return RewardTask(
         opened, rows=rows.train, validation=rows.validation, center_coefficient=parameters.center_coefficient

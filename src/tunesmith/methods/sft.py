@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from tunesmith.spec.job import AttemptSpec, Frozen
 
 if TYPE_CHECKING:
+    from tunesmith.spec.plan import RowsPlan
     from tunesmith.training.task import Task
     from tunesmith.training.workplace import Workplace
 
@@ -23,8 +24,8 @@ class Parameters(Frozen):
     turns that the row keeps out."""
 
 
-def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
-    """Refuse what cannot be honoured, and look for one row that can be trained.
+def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
+    """Refuse what cannot be honoured, and tell what the rows will come to.
 
     Raises:
         UnsupportedError: the spec asks for something that this method or the engine cannot do.
@@ -32,10 +33,10 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> None:
     """
     from tunesmith.training.limits import require_text_generation
     from tunesmith.training.supervised_rows import SupervisedShape
-    from tunesmith.training.text_rows import require_row
+    from tunesmith.training.text_rows import survey_rows
 
     require_text_generation(attempt)
-    require_row(attempt, SupervisedShape(attempt.spec.method.kind, _parameters(attempt).train_on), poll)
+    return survey_rows(attempt, SupervisedShape(attempt.spec.method.kind, _parameters(attempt).train_on), poll)
 
 
 def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
@@ -54,7 +55,7 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     shape = SupervisedShape(attempt.spec.method.kind, _parameters(attempt).train_on)
     rows = read_rows(attempt, tokenizer, shape, workplace)
     workplace.poll()
-    opened = open_model(attempt, workplace, tokenizer, rows.train[0], rows.max_length)
+    opened = open_model(attempt, workplace, tokenizer, rows.train[0], rows.longest)
     return TextTask(opened, rows=rows.train, sequences=rows.sequences, validation=rows.validation)
 
 

@@ -163,7 +163,16 @@ def _build(
     }
     fetcher = Fetcher(database, sources, hub, base_models, secrets, storage)
     resolver = InputResolver(database, base_models, hub, storage)
-    admission = Admission(database, runner, fetcher, resolver, storage, home.checks, settings.unavailable_resources)
+    admission = Admission(
+        database,
+        runner,
+        fetcher,
+        resolver,
+        storage,
+        home.checks,
+        settings.unavailable_resources,
+        settings.device_memory_bytes,
+    )
     publisher = Publisher(storage, use, home.models)
     organisations, keys = Organisations(database), ApiKeys(database)
     organisations.ensure(LOCAL.org)
@@ -191,5 +200,5 @@ def _build(
     preparer = Preparer(database, admission, use)
     patience = Patience(warning=settings.stall_warning_seconds, limit=settings.stall_limit_seconds)
     supervisor = Supervisor(database, runner, publisher, use, home.jobs, server_id, patience)
-    scheduler = Scheduler(database, runner, resolver, use, home.jobs, server_id)
+    scheduler = Scheduler(database, runner, resolver, use, home.jobs, server_id, settings.device_memory_bytes)
     return open_doors, preparer, [supervisor, preparer, scheduler, Tidier(database, use, upload_parts, hub)]

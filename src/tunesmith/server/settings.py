@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     """What becomes of a job that asks for GPUs or nodes which this server has not: it runs on what there is and says
     so, or it is refused."""
 
+    device_memory_bytes: int | None = Field(default=None, ge=1)
+    """Memory that a job may use on each device; none = all that it has. Jobs that surely need more are refused, and the
+    size of forward passes is chosen for it."""
+
     hub_url: str | None = "https://huggingface.co"
     """Hub that models and data sets are fetched from by name. In the environment, empty for none."""
 

@@ -261,6 +261,12 @@ class OutOfMemoryError(TunesmithError):
     code = "out_of_memory"
 
 
+class DoesNotFitError(TunesmithError):
+    """The job surely needs more memory than any device of this server has."""
+
+    code = "does_not_fit"
+
+
 class NonFiniteError(TunesmithError):
     """The loss or a gradient became NaN or infinite."""
 

@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 from tunesmith.spec.errors import ErrorInfo
 from tunesmith.spec.exactness import Exactness, Fingerprints
 from tunesmith.spec.job import Frozen
+from tunesmith.spec.plan import Plan
 
 
 class _Event(Frozen):
@@ -70,9 +71,10 @@ class Prepared(_Event):
 
 
 class Checked(_Event):
-    """Answer of a `check`: at least one row can be trained."""
+    """Answer of a `check` or a `plan`: at least one row can be trained."""
 
     kind: Literal["checked"] = "checked"
+    plan: Plan
 
 
 class Resumed(_Event):

@@ -414,15 +414,32 @@ class Inputs(Frozen):
     """Folder of the adapter to continue from, in PEFT format. Weights that replace the model's stand in `model`."""
 
 
+class DeviceFacts(Frozen):
+    """The device that an attempt runs on, or is planned for."""
+
+    name: str
+    """`cpu`, or what its maker calls a GPU."""
+
+    memory: int = Field(ge=1)
+    """Bytes that a job may use on it."""
+
+
 class AttemptSpec(Frozen):
     """What one attempt's worker is told: the content of `spec.json`."""
 
     job_id: str
     attempt: int = Field(ge=1)
-    purpose: Literal["train", "check"]
-    """`check` only prepares data and reports whether anything can be trained; it loads no weights."""
+    purpose: Literal["train", "check", "plan"]
+    """`check` and `plan` load no weights: they look at rows and report what the training will cost. A `check` takes
+    less time, and refuses what cannot fit."""
 
     spec: JobSpec
     inputs: Inputs
     resume_from: tuple[Path, ...] = ()
     """Checkpoint folders of earlier attempts, newest first. The first whole one is resumed."""
+
+    device: DeviceFacts | None = None
+    """None = not told: plans are then for all the memory of this machine's processor."""
+
+    rows: int | None = None
+    """Rows of the training file, in a check or a plan; none = not known, so as many as possible are read."""

@@ -148,6 +148,14 @@ def trained_scores(folder: Path, head: str) -> int:
         ) from error
 
 
+def adapter_spec_of(folder: Path) -> AdapterSpec:
+    """The shape of an adapter that was accepted by `require_trainable`, as a job would ask for it."""
+    config = json.loads((folder / CONFIG).read_bytes())
+    targets = config["target_modules"]
+    names = ("all-linear",) if isinstance(targets, str) else tuple(targets)
+    return AdapterSpec(rank=config["r"], alpha=config["lora_alpha"], dropout=config["lora_dropout"], targets=names)
+
+
 def differences(adapted: PeftModel, adapter: AdapterSpec) -> list[str]:
     """How an adapter's own shape differs from the one asked for, as `rank 8 instead of 16`."""
     config = adapted.peft_config["default"]

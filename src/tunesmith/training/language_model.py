@@ -92,7 +92,7 @@ class LanguageModel:
     def sums(self, batch: TextBatch) -> Sums:
         """Loss and hits over a batch's trained tokens."""
         if self._head_only:
-            hidden = self._hidden(batch)[batch.predictors]
+            hidden = self.hidden(batch)[batch.predictors]
             return loss_from_hidden(hidden, self.core.get_output_embeddings(), batch.targets, self.dtype)
         return loss_from_logits(self.logits(batch)[batch.predictors], batch.targets)
 
@@ -142,11 +142,12 @@ class LanguageModel:
     def _log_probs(self, batch: TextBatch) -> Tensor:
         """Log-probability [N] in nats of each trained token."""
         if self._head_only:
-            hidden = self._hidden(batch)[batch.predictors]
+            hidden = self.hidden(batch)[batch.predictors]
             return log_probs_from_hidden(hidden, self.core.get_output_embeddings(), batch.targets, self.dtype)
         return log_probs_from_logits(self.logits(batch)[batch.predictors], batch.targets)
 
-    def _hidden(self, batch: TextBatch) -> Tensor:
+    def hidden(self, batch: TextBatch) -> Tensor:
+        """States [B x T, H] that the head gets."""
         with self._arithmetic(), self._within(batch):
             hidden: Tensor = self.core.base_model(**self._inputs(batch))[0]
         return hidden.flatten(0, 1)
@@ -247,7 +248,7 @@ class LanguageModel:
         batch = self.batch(rows)
         try:
             with self._arithmetic():
-                logits = head(self._hidden(batch))
+                logits = head(self.hidden(batch))
         except Exception:  # noqa: BLE001 - a body that cannot be run by itself is no fault: the whole model can
             return False
         return not self._apart(logits, self.logits(batch))

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from tunesmith.devices import CPU, memory_bytes
 from tunesmith.spec.events import Portion
 from tunesmith.spec.job import AttemptSpec, Prompt, SamplingSpec
 from tunesmith.training import adapters, export
 from tunesmith.training.batching import split_by_budget
 from tunesmith.training.language_model import LanguageModel
+from tunesmith.training.memory import Passes, choose
+from tunesmith.training.memory_probe import footprint_of, kept_by
 from tunesmith.training.model import load_classifier, load_model
 from tunesmith.training.sampling import generation_config, prompt_tokens
 from tunesmith.training.score_model import HEAD, ScoreModel, name_padding
@@ -21,8 +24,6 @@ from tunesmith.training.stop_tokens import stop_tokens
 from tunesmith.training.task import Answer
 from tunesmith.training.text import TokenRow
 from tunesmith.training.workplace import Workplace
-
-_CPU_TOKENS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,10 +154,10 @@ def open_model(
     workplace: Workplace,
     tokenizer: Any,
     row: TokenRow,
-    limit: int,
+    longest: int,
     labels: int | None = None,
 ) -> OpenedModel:
-    """The model to train. `row` is one of those that it is trained on, which have up to `limit` tokens.
+    """The model to train. `row` is one of those that it is trained on; the longest sequence has `longest` tokens.
 
     With `labels` it is a sequence classifier with so many scores, else a model that writes.
 
@@ -183,7 +184,8 @@ def open_model(
         workplace.reporter.note(
             f"Rows are padded, not concatenated, which is slower and trains the same: {language_model.slow_reason}."
         )
-    if spec.optimization.gradient_checkpointing:
+    passes = _passes(attempt, language_model, workplace, longest)
+    if passes.recompute:
         language_model.recompute_activations()
     if spec.optimization.neftune_noise_alpha is not None:
         language_model.add_noise(spec.optimization.neftune_noise_alpha)
@@ -196,7 +198,7 @@ def open_model(
         probe=probe,
         base_answers=None if adapted else _answers(language_model, probe),
         micro_batch_size=spec.optimization.micro_batch_size,
-        token_budget=_token_budget(core, workplace.device, limit),
+        token_budget=passes.token_budget,
         is_continued=attempt.inputs.adapter is not None,
     )
 
@@ -219,13 +221,28 @@ def _answers(language_model: LanguageModel, probe: TokenRow) -> torch.Tensor:
     return language_model.answers(language_model.batch([probe])).float()
 
 
-def _token_budget(model: Any, device: torch.device, max_length: int) -> int:
-    """Tokens of one forward pass that surely fit, at least one sequence."""
+def _passes(attempt: AttemptSpec, language_model: LanguageModel, workplace: Workplace, longest: int) -> Passes:
+    """How steps are shared out to forward passes, by the memory that there is."""
+    optimization, device = attempt.spec.optimization, workplace.device
+    footprint = footprint_of(language_model, kept_by(language_model), optimization, on_gpu=device.type == "cuda")
+    limit = attempt.device.memory if attempt.device is not None else None
+    passes = choose(
+        footprint,
+        memory=min(limit, _memory(device)) if limit is not None else _memory(device),
+        longest=longest,
+        recompute=optimization.gradient_checkpointing,
+        sequences=optimization.micro_batch_size,
+    )
+    if passes.recompute and not optimization.gradient_checkpointing:
+        workplace.reporter.note(
+            "Activations are computed again in the backward pass: memory is too short to keep them."
+        )
+    return passes
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes that this process may have, with those that it has."""
     if device.type == "cpu":
-        return max(_CPU_TOKENS, max_length)
-    config = model.config.get_text_config()
-    width = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    # Kept for the backward pass, per token and layer: inputs of the linear layers, of the norms (float32) and of LoRA.
-    bytes_per_token = config.num_hidden_layers * (40 * config.hidden_size + 16 * width)
+        return memory_bytes(CPU)
     free, _ = torch.cuda.mem_get_info(device)
-    return max(max_length, min(16_384, int(0.5 * free / bytes_per_token)))
+    return free + torch.cuda.memory_reserved(device)

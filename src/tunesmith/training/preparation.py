@@ -1,7 +1,8 @@
 """The rows of a job, tokenised and held to the length limit. What is left out is counted, never silent."""
 
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, Literal
@@ -16,6 +17,9 @@ from tunesmith.training.text import Encoder
 _LINES_SHOWN = 20
 _BATCH = 256
 
+# Of a sample, whose time is short: a group of long rows takes a while.
+_LARGEST_GROUP = 32
+
 
 @dataclass
 class Tally:
@@ -29,6 +33,21 @@ class Tally:
         self.count += 1
         if len(self.lines) < _LINES_SHOWN:
             self.lines.append(line)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample(Generic[R]):
+    """The first rows of a source."""
+
+    rows: Sequence[R]
+    """Those that take part."""
+
+    read: int
+    last_line: int
+    """Of the rows read."""
+
+    is_whole: bool
+    """Whether the source has no more."""
 
 
 class Preparation(Generic[R]):
@@ -68,15 +87,29 @@ class Preparation(Generic[R]):
             raise self._nothing(source)
         return rows
 
-    def require_one(self, source: RowSource) -> None:
-        """Look for one row that can be trained, and stop there. Nothing is drawn, as that takes all rows.
+    def sample(self, source: RowSource, most: int | None, seconds: float) -> Sample[R]:
+        """The first rows: at most so many and, once one of them can be trained, no more than can be read in a time.
+        Nothing is drawn, as that takes all rows.
 
         Raises:
-            DatasetError: the file or a row before it cannot be used.
-            NothingToTrainError: there is none.
+            DatasetError: the file or a row cannot be used.
+            NothingToTrainError: there is none that can be trained.
         """
-        if next(self._rows(islice(source.rows(), source.limit), 1), None) is None:
+        examples = islice(source.rows(), source.limit)
+        found: list[R] = []
+        read, last_line, size = 0, 0, 1
+        deadline = time.monotonic() + seconds
+        while group := list(islice(examples, size)):
+            self._poll()
+            kept = (self._fit(row) for row in self.shape.encode(self.encoder, group))
+            found += [row for row in kept if row is not None]
+            read, last_line = read + len(group), group[-1].line
+            size = min(2 * size, _LARGEST_GROUP)
+            if found and ((most is not None and read >= most) or time.monotonic() > deadline):
+                return Sample(found, read, last_line, is_whole=next(examples, None) is None)
+        if not found:
             raise self._nothing(source)
+        return Sample(found, read, last_line, is_whole=True)
 
     def notes(self) -> list[str]:
         """What the user should know and the counts of `Prepared` do not say."""

@@ -33,7 +33,7 @@ class ScoreModel(LanguageModel):
 
     def scores(self, batches: Sequence[TextBatch]) -> Tensor:
         """Scores [R, K] of each row of all batches, in float32."""
-        return torch.cat([self._scored(self._hidden(batch)[batch.predictors + 1]) for batch in batches])
+        return torch.cat([self._scored(self.hidden(batch)[batch.predictors + 1]) for batch in batches])
 
     def answers(self, batch: TextBatch) -> Tensor:
         """What the model's users get as `logits`, [R, K]."""

@@ -7,9 +7,11 @@ from typing import Any, Generic
 from tunesmith.spec.errors import NothingToTrainError
 from tunesmith.spec.events import Prepared
 from tunesmith.spec.job import AttemptSpec
+from tunesmith.spec.plan import RowsPlan
 from tunesmith.training.model import context_length, load_config, load_tokenizer
 from tunesmith.training.optim import count_steps
 from tunesmith.training.packing import pack
+from tunesmith.training.plan_rows import planned_rows
 from tunesmith.training.preparation import Preparation
 from tunesmith.training.receipt import receipt_of
 from tunesmith.training.row_source import source_of
@@ -31,17 +33,23 @@ class TextRows(Generic[R]):
     max_length: int
     """Tokens of a sequence: what was asked for, or the model's context length if that is shorter."""
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest training sequence."""
+        return max(sum(self.train[row].tokens for row in sequence) for sequence in self.sequences)
 
-def require_row(attempt: AttemptSpec, shape: RowShape[R], poll: Callable[[], None]) -> None:
-    """Look for one row that can be trained.
+
+def survey_rows(attempt: AttemptSpec, shape: RowShape[R], poll: Callable[[], None]) -> RowsPlan:
+    """Look at the first rows, and tell what all of them will come to.
 
     Raises:
-        DatasetError: the file or a row before it cannot be used, or there is none.
+        DatasetError: the file or one of these rows cannot be used, or none can be trained.
         ModelLoadError: the tokenizer or the configuration cannot be used.
     """
     source = source_of(attempt, "train")
     assert source is not None
-    _preparation(attempt, load_tokenizer(attempt.inputs.model), shape, poll).require_one(source)
+    preparation = _preparation(attempt, load_tokenizer(attempt.inputs.model), shape, poll)
+    return planned_rows(attempt, source, preparation)
 
 
 def read_rows(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], workplace: Workplace) -> TextRows[R]:

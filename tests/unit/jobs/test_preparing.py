@@ -8,7 +8,7 @@ import pytest
 
 from rows import chat_rows
 from running_server import wait_for
-from stored_jobs import job_spec
+from stored_jobs import job_spec, plan
 from tunesmith.access.caller import LOCAL, Caller, Role
 from tunesmith.access.secrets import open_secrets
 from tunesmith.assets.content import ContentUse
@@ -102,7 +102,7 @@ def place(house, tmp_path):
 
     def start(run, device):
         runner.runs.append(run)
-        runner.report(events.Checked(at="2026-01-01T00:00:00Z"))
+        runner.report(events.Checked(at="2026-01-01T00:00:00Z", plan=plan()))
         runner.end(Exit(code=0))
         return {"pid": len(runner.runs)}
 

@@ -9,6 +9,7 @@ from tunesmith.spec.exactness import Resume
 from tunesmith.spec.frozen import Frozen
 from tunesmith.spec.job import JobSpec
 from tunesmith.spec.lifecycle import State
+from tunesmith.spec.plan import Plan
 
 Item = TypeVar("Item")
 
@@ -110,6 +111,13 @@ class Validation(Frozen):
     """Fetched before the training, unless this server has them already."""
 
 
+class Planned(Validation):
+    """What a request would cost."""
+
+    plan: Plan | None
+    """None while something is elsewhere: its rows and model are not known, and `remote` names it."""
+
+
 class Waiting(Frozen):
     """A job that waits."""
 
@@ -138,7 +146,7 @@ class EventAnswer(Frozen):
     at: float
     level: Literal["info", "warn", "error"]
     kind: str
-    """A kind of `spec/events.py`, or `state`, `note` and `fetch` for what the server itself reports."""
+    """A kind of `spec/events.py`, or `state`, `note`, `fetch` and `plan` for what the server itself reports."""
 
     message: str
     data: dict[str, Any]

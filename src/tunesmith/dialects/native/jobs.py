@@ -5,16 +5,26 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 
-from tunesmith.dialects import Opened
+from tunesmith.dialects import Opened, Services
 from tunesmith.dialects._wire import StrictRoute
-from tunesmith.dialects.native.answers import CheckpointAnswer, JobAnswer, Listing, Page, Queue, Validation, Waiting
+from tunesmith.dialects.native.answers import (
+    CheckpointAnswer,
+    JobAnswer,
+    Listing,
+    Page,
+    Planned,
+    Queue,
+    Validation,
+    Waiting,
+)
 from tunesmith.dialects.native.effects import notes_on
 from tunesmith.dialects.native.inputs import to_spec
 from tunesmith.dialects.native.paging import After, Limit, page
-from tunesmith.dialects.native.render import to_checkpoint, to_job, to_remote
+from tunesmith.dialects.native.render import to_checkpoint, to_job, to_validation
 from tunesmith.dialects.native.translate import to_submission
-from tunesmith.dialects.native.wire import JobBody, PriorityRequest
+from tunesmith.dialects.native.wire import JobBody, JobRequest, PriorityRequest
 from tunesmith.spec.lifecycle import State
+from tunesmith.spec.plan import Plan
 from tunesmith.store.jobs import ALL_STATES
 
 _LABEL = re.compile(r"labels\[(.+)\]")
@@ -57,16 +67,16 @@ def routes() -> APIRouter:  # noqa: C901 - a list of routes
     @router.post("/jobs:validate", summary="Check a job")
     def validate(services: Opened, body: JobBody) -> Validation:
         """Say what a job would be, or why it would be refused. Nothing is stored."""
-        project = body.project or services.caller.project
-        if project is not None:
-            services.organisations.require_open_project(services.caller, project, param="project")
-        admitted = services.jobs.validate(to_spec(services, body.spec))
-        return Validation(
-            spec=admitted.spec,
-            notes=[*notes_on(services, body.spec), *admitted.notes],
-            complete=admitted.is_complete,
-            remote=to_remote(admitted.spec),
-        )
+        _require_project(services, body)
+        return to_validation(services.jobs.validate(to_spec(services, body.spec)), notes_on(services, body.spec))
+
+    @router.post("/jobs:plan", summary="Plan a job")
+    def plan(services: Opened, body: JobBody) -> Planned:
+        """Say what a job would cost, and what would make it fit if it does not. Nothing is stored."""
+        _require_project(services, body)
+        admitted = services.jobs.plan(to_spec(services, body.spec))
+        validation = to_validation(admitted, notes_on(services, body.spec))
+        return Planned(**dict(validation), plan=admitted.plan)
 
     @router.get("/jobs", summary="List jobs", openapi_extra=_LABELS_PARAMETER)
     def list_jobs(
@@ -103,6 +113,11 @@ def routes() -> APIRouter:  # noqa: C901 - a list of routes
         """One job, whichever API it came by."""
         return to_job(services.jobs.get(job_id))
 
+    @router.get("/jobs/{job_id}/plan", summary="Get a job's plan")
+    def plan_of(services: Opened, job_id: str) -> Plan:
+        """What the job was expected to cost when everything that it needs was here, before its training."""
+        return services.jobs.plan_of(job_id)
+
     @router.post("/jobs/{job_id}/cancel", summary="Cancel a job")
     def cancel(services: Opened, job_id: str) -> JobAnswer:
         """End a job: at once if it waits, else as soon as its worker has saved its state. Checkpoints stay."""
@@ -131,6 +146,12 @@ def routes() -> APIRouter:  # noqa: C901 - a list of routes
         return Listing(data=[to_checkpoint(checkpoint, services, best=best) for checkpoint in found])
 
     return router
+
+
+def _require_project(services: Services, body: JobRequest) -> None:
+    project = body.project or services.caller.project
+    if project is not None:
+        services.organisations.require_open_project(services.caller, project, param="project")
 
 
 def _labels(request: Request) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """From our values to answers."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from tunesmith.assets import datasets
@@ -16,8 +17,10 @@ from tunesmith.dialects.native.answers import (
     ModelAnswer,
     Remote,
     SampleAnswer,
+    Validation,
 )
 from tunesmith.dialects.native.translate import without_query
+from tunesmith.jobs.admission import Admitted
 from tunesmith.spec.errors import FileNotFoundInStoreError
 from tunesmith.spec.frozen import Frozen
 from tunesmith.spec.job import JobSpec
@@ -88,6 +91,16 @@ def to_remote(spec: JobSpec) -> list[Remote]:
     if spec.init_from is not None and spec.init_from.kind == "hub":
         found.append(Remote(field="spec.init_from.id", address=spec.init_from.id, revision=spec.init_from.revision))
     return found
+
+
+def to_validation(admitted: Admitted, notes: Sequence[str]) -> Validation:
+    """A request that would be accepted, with `notes` on what of it has no effect."""
+    return Validation(
+        spec=admitted.spec,
+        notes=[*notes, *admitted.notes],
+        complete=admitted.is_complete,
+        remote=to_remote(admitted.spec),
+    )
 
 
 def to_event(event: Event) -> EventAnswer:

@@ -1,0 +1,187 @@
+"""Plans of real jobs on the tiny model, and of models that exist as a configuration only."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from attempts import LORA, attempt, chat, judged, labelled, of_kind, preferences, run, write_rows
+from tunesmith.spec.events import Checked, Failed, Metrics, Prepared
+from tunesmith.training.plan import changed_spec
+from tunesmith.training.plan_model import planned_model
+
+CPU = {"name": "cpu", "memory": 24 * 10**9}
+HUGE = {
+    "hidden_size": 8_192,
+    "intermediate_size": 28_672,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+
+pytestmark = pytest.mark.usefixtures("signals_kept")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return write_rows(tmp_path / "train.jsonl", chat(40))
+
+
+@pytest.fixture(scope="module")
+def huge_model(tiny_model, tmp_path_factory):
+    """A configuration of 70 thousand million parameters with the tiny model's tokenizer, and no weights."""
+    folder = tmp_path_factory.mktemp("huge")
+    for file in tiny_model.iterdir():
+        if file.suffix != ".safetensors":
+            folder.joinpath(file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | HUGE))
+    return folder
+
+
+def planned(order, folder):
+    [checked] = of_kind(run(order, folder)[1], Checked)
+    return checked.plan
+
+
+METHODS = [
+    ("sft", chat, {}),
+    ("sft", chat, {"packing": True}),
+    ("sft", chat, {"max_length": 48, "epochs": 1.5}),
+    ("sft", chat, {"max_samples": 7, "max_steps": 3}),
+    ("sft", chat, {"adapter": None}),
+    ("sft", chat, {"dtype": "bfloat16"}),
+    ("dpo", preferences, {}),
+    ("orpo", preferences, {}),
+    ("kto", judged, {}),
+    ("reward", preferences, {"task": "sequence_classification"}),
+    ("classification", labelled, {"task": "sequence_classification"}),
+]
+
+
+@pytest.mark.parametrize(("method", "make", "changes"), METHODS)
+def test_a_plan_is_what_the_training_then_prepares(tiny_model, tmp_path, method, make, changes):
+    rows = write_rows(tmp_path / "rows.jsonl", make(40))
+    order = {"kind": method, "rows": 40, "device": CPU, **changes}
+    plan = planned(attempt(tiny_model, rows, purpose="plan", **order), tmp_path / "plan")
+    _, events = run(attempt(tiny_model, rows, **order), tmp_path / "train")
+    [prepared] = of_kind(events, Prepared)
+    assert plan.rows.sampled is False
+    for name, value in (
+        ("rows", prepared.rows),
+        ("tokens", prepared.tokens),
+        ("trained_tokens", prepared.trained_tokens),
+        ("sequences", prepared.sequences),
+        ("steps", prepared.total_steps),
+    ):
+        count = getattr(plan.rows, name)
+        assert (count.low, count.high) == (value, value), name
+    assert (plan.rows.dropped, plan.rows.dropped_lines) == (prepared.dropped, prepared.dropped_lines)
+    assert plan.rows.job_tokens.low == pytest.approx(of_kind(events, Metrics)[-1].tokens_total, rel=0.1)
+    assert plan.fits == "yes"
+    assert plan.memory.low < plan.memory.high
+    artifact = tmp_path / "train" / "artifact"
+    weights = sum(file.stat().st_size for file in artifact.glob("*.safetensors"))
+    assert plan.disk.artifact == pytest.approx(weights, rel=0.2, abs=4_000)
+
+
+def test_a_check_reads_the_first_rows_only_and_its_ranges_hold_the_truth(tiny_model, tmp_path):
+    rows = write_rows(tmp_path / "rows.jsonl", chat(2_500))
+    whole = planned(attempt(tiny_model, rows, purpose="plan", rows=2_500, device=CPU), tmp_path / "plan")
+    plan = planned(attempt(tiny_model, rows, purpose="check", rows=2_500, device=CPU), tmp_path / "check")
+    assert plan.rows.sampled
+    assert plan.rows.read < 2_500
+    for name in ("rows", "tokens", "trained_tokens", "sequences", "steps", "job_tokens"):
+        estimate, truth = getattr(plan.rows, name), getattr(whole.rows, name).low
+        assert estimate.low <= truth <= estimate.high, name
+
+
+def test_a_share_of_the_rows_is_estimated(tiny_model, tmp_path, rows):
+    order = {"rows": 40, "device": CPU, "sample_ratio": 0.5}
+    plan = planned(attempt(tiny_model, rows, purpose="plan", **order), tmp_path / "plan")
+    assert plan.rows.sampled
+    assert plan.rows.rows.low <= 20 <= plan.rows.rows.high
+
+
+def test_parameters_are_counted_without_weights(huge_model, rows):
+    full = planned_model(huge_model, attempt(huge_model, rows, adapter=None, dtype="bfloat16").spec, None, on_gpu=False)
+    lora = planned_model(huge_model, attempt(huge_model, rows, dtype="bfloat16").spec, None, on_gpu=False)
+    vocabulary = AutoConfig.from_pretrained(huge_model).vocab_size
+    layer = 2 * 8_192**2 + 2 * 8_192 * 1_024 + 3 * 8_192 * 28_672 + 2 * 8_192
+    linear = 80 * (2 * (8_192 + 8_192) + 2 * (8_192 + 1_024) + 3 * (8_192 + 28_672))
+    body = 80 * layer + 8_192 + vocabulary * 8_192
+    assert full.footprint.parameters in (body, body + vocabulary * 8_192)
+    assert full.footprint.trained == full.footprint.parameters
+    assert lora.footprint.trained == LORA["rank"] * linear
+
+
+@pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"adapter": None}, {}])
+def test_what_is_counted_without_weights_is_what_a_loaded_model_keeps(tiny_model, rows, changes):
+    from tunesmith.training.adapters import new_adapter
+    from tunesmith.training.language_model import LanguageModel
+    from tunesmith.training.memory_probe import footprint_of, kept_by
+    from tunesmith.training.model import load_model
+
+    spec = attempt(tiny_model, rows, **changes).spec
+    dtype = torch.bfloat16 if spec.model.dtype == "bfloat16" else torch.float32
+    core = load_model(tiny_model, dtype if spec.adapter else torch.float32, torch.device("cpu"))
+    if spec.adapter is not None:
+        new_adapter(core, spec.adapter, 0)
+    language_model = LanguageModel(core, torch.device("cpu"), dtype)
+    language_model.settle()
+    loaded = footprint_of(language_model, kept_by(language_model), spec.optimization, on_gpu=False)
+    ahead = planned_model(tiny_model, spec, None, on_gpu=False).footprint
+    assert ahead.weights == loaded.weights
+    assert ahead.trained == loaded.trained
+    assert ahead.per_token == pytest.approx(loaded.per_token, rel=0.1)
+    assert ahead.head == loaded.head
+
+
+def test_a_model_that_cannot_fit_is_refused_with_what_would(huge_model, tmp_path, rows):
+    order = attempt(huge_model, rows, purpose="check", rows=40, dtype="bfloat16", device=CPU)
+    code, events = run(order, tmp_path / "run")
+    [failed] = of_kind(events, Failed)
+    assert code == 1
+    assert failed.error.code == "does_not_fit"
+    assert failed.error.param == "model.base"
+    assert "24.0 GB" in failed.error.message
+
+
+def test_every_alternative_fits_by_a_plan_of_its_own(huge_model, tmp_path, rows):
+    device = {"name": "NVIDIA H200", "memory": 140 * 10**9}
+    order = attempt(huge_model, rows, purpose="plan", rows=40, adapter=None, dtype="bfloat16", device=device)
+    plan = planned(order, tmp_path / "plan")
+    assert plan.fits == "no"
+    assert plan.alternatives
+    for number, way in enumerate(plan.alternatives):
+        spec = changed_spec(order.spec, way.settings)
+        again = order.model_copy(update={"spec": type(spec).model_validate(spec.model_dump(mode="json"))})
+        found = planned(again, tmp_path / str(number))
+        assert found.fits == "yes"
+        assert found.memory.high == way.memory.high <= device["memory"]
+
+
+def test_nothing_is_proposed_to_a_job_that_fits(tiny_model, tmp_path, rows):
+    plan = planned(attempt(tiny_model, rows, purpose="plan", rows=40, device=CPU), tmp_path / "plan")
+    assert (plan.fits, plan.alternatives) == ("yes", ())
+
+
+def test_a_micro_batch_that_was_asked_for_is_planned_with(tiny_model, tmp_path, rows):
+    order = {"purpose": "plan", "rows": 40, "device": CPU, "batch_size": 16}
+    small = planned(attempt(tiny_model, rows, micro_batch_size=1, **order), tmp_path / "1")
+    large = planned(attempt(tiny_model, rows, micro_batch_size=16, **order), tmp_path / "16")
+    assert small.memory.micro_batch_tokens == small.rows.longest_sequence
+    assert large.memory.micro_batch_tokens == 16 * large.rows.longest_sequence
+    assert large.memory.high > small.memory.high
+
+
+def test_activations_are_computed_again_where_memory_is_short_and_losses_stay(tiny_model, tmp_path, rows):
+    plain = run(attempt(tiny_model, rows, max_steps=3), tmp_path / "plain")[1]
+    short = attempt(tiny_model, rows, max_steps=3, device={"name": "cpu", "memory": 10**6})
+    again = run(short, tmp_path / "again")[1]
+    assert [event.loss for event in of_kind(again, Metrics)] == pytest.approx(
+        [event.loss for event in of_kind(plain, Metrics)], rel=1e-5
+    )
+    assert any("computed again" in event.message for event in again if event.kind == "note")

@@ -22,6 +22,7 @@ from tunesmith.spec.errors import (
     TunesmithError,
     UnsupportedError,
 )
+from tunesmith.spec.export import ExportSpec
 from tunesmith.spec.job import AttemptSpec
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ def main(run_directory: Path) -> int:
 
 def _carry_out(run: RunDirectory, reporter: "Reporter", flag: "StopFlag") -> None:
     attempt = run.read_spec()
+    if isinstance(attempt, ExportSpec):
+        from tunesmith.training.exporting import make_export
+
+        reporter.started("cpu")
+        make_export(attempt, run, reporter, flag.poll)
+        return
     method = _method(attempt.spec.method.kind)
     if attempt.purpose == "check":
         reporter.started("cpu")

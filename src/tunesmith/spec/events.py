@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from tunesmith.spec.errors import ErrorInfo
+from tunesmith.spec.export import Verification
 from tunesmith.spec.job import Frozen
 
 
@@ -183,6 +184,26 @@ class Succeeded(_Event):
     """Largest absolute change of a logit, on a probe, between the base model and the reloaded result."""
 
 
+class Exporting(_Event):
+    """An export has come so far."""
+
+    kind: Literal["exporting"] = "exporting"
+    stage: Literal["asking", "merging", "writing", "verifying"]
+    done: int
+    total: int
+    """Of `done`: prompts, tensors or whatever the stage counts."""
+
+
+class Exported(_Event):
+    """The export is written and was read again by plain libraries."""
+
+    kind: Literal["exported"] = "exported"
+    path: str
+    """Folder, relative to the run directory."""
+
+    verification: Verification
+
+
 WorkerEvent = Annotated[
     Started
     | Prepared
@@ -195,7 +216,9 @@ WorkerEvent = Annotated[
     | Note
     | Stopped
     | Failed
-    | Succeeded,
+    | Succeeded
+    | Exporting
+    | Exported,
     Field(discriminator="kind"),
 ]
 

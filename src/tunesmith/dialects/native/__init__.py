@@ -12,11 +12,13 @@ from tunesmith.dialects.native import (
     artifacts,
     datasets,
     events,
+    exports,
     files,
     jobs,
     logs,
     models,
     organisation,
+    pushes,
     receipt,
     secrets,
 )
@@ -34,7 +36,20 @@ _FIELDS = {name: f"spec.{name}" for name in JobSpec.model_fields}
 def routes() -> APIRouter:
     """All endpoints."""
     router = APIRouter(prefix=PREFIXES[0], responses=REFUSALS)
-    for part in (jobs, events, receipt, logs, artifacts, files, datasets, models, secrets, organisation):
+    for part in (
+        jobs,
+        events,
+        receipt,
+        logs,
+        artifacts,
+        files,
+        datasets,
+        exports,
+        pushes,
+        models,
+        secrets,
+        organisation,
+    ):
         router.include_router(part.routes())
     return router
 

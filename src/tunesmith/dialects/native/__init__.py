@@ -36,20 +36,13 @@ _FIELDS = {name: f"spec.{name}" for name in JobSpec.model_fields}
 def routes() -> APIRouter:
     """All endpoints."""
     router = APIRouter(prefix=PREFIXES[0], responses=REFUSALS)
-    for part in (
-        jobs,
-        events,
-        receipt,
-        logs,
-        artifacts,
-        files,
-        datasets,
-        exports,
-        pushes,
-        models,
-        secrets,
-        organisation,
-    ):
+    for part in (jobs, events, receipt, logs, artifacts, files, datasets):
+        router.include_router(part.routes())
+    for part in (exports, pushes, models, secrets, organisation):
+        router.include_router(part.routes())
+    for part in (jobs, events, receipt, logs, artifacts, files, datasets):
+        router.include_router(part.routes())
+    for part in (exports, pushes, models, secrets, organisation):
         router.include_router(part.routes())
     return router
 

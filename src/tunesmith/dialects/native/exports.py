@@ -67,9 +67,7 @@ def routes() -> APIRouter:
         """One of the export's files. The header `Range` asks for a part of it."""
         export = _ready(services, model_id, export_id)
         if name not in [file.name for file in export.files]:
-            raise NotFoundError(
-                f"The export has no file {name!r}.", param="name", hint="Get the export: it lists them."
-            )
+            raise NotFoundError(f"The export has no file {name!r}.", param="name", hint="The export lists them.")
         return sent(services.exports.path(export) / name, name)
 
     @router.get(

@@ -185,7 +185,9 @@ def test_an_adapter_is_pushed_with_its_base_by_name(server, model, hub):
     made = server.http.post("/tunesmith/v1/secrets", json=token)
     assert made.status_code == 200, made.text
     wish = {"repo": "owner/support", "secret": "writer", "format": "adapter"}
-    push = server.http.post(f"/tunesmith/v1/models/{model}/pushes", json=wish).json()
+    taken = server.http.post(f"/tunesmith/v1/models/{model}/pushes", json=wish)
+    assert taken.status_code == 200, taken.text
+    push = taken.json()
     path = f"/tunesmith/v1/models/{model}/pushes/{push['id']}"
     push = wait_for(lambda: (push := server.http.get(path).json())["state"] in ("done", "failed") and push)
     assert (push["state"], push["error"]) == ("done", None)

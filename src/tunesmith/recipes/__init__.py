@@ -1,4 +1,4 @@
-"""Recipes: a finished description of a job in another tool's words. One module a tool; its name, with dashes, is the key.
+"""Recipes: a job in another tool's words, as a file. One module a tool; its name, with dashes, is the key.
 
 A module offers `FILENAME` and `write(spec: JobSpec) -> str`: pure, with every value that the tool can hold, and a
 comment for each that it cannot. A job that a tool cannot train at all raises UnsupportedError.

@@ -44,6 +44,19 @@ def optimizer(spec: JobSpec) -> str:
     return {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}[spec.optimization.optimizer]
 
 
+def rhythm(spec: JobSpec) -> dict[str, Any]:
+    """When transformers' Trainer evaluates and saves; none for what is not said."""
+    evaluation, saving = spec.cadence.eval_steps, spec.cadence.save_steps
+    values: dict[str, Any] = {"eval_strategy": None, "eval_steps": None}
+    if spec.data.validation is not None:
+        values = {"eval_strategy": "epoch", "eval_steps": None}
+        if evaluation != "epoch":
+            values = {"eval_strategy": "steps", "eval_steps": evaluation}
+    if saving == "epoch":
+        return values | {"save_strategy": "epoch", "save_steps": None}
+    return values | {"save_strategy": "steps", "save_steps": saving}
+
+
 def parameter(spec: JobSpec, name: str, default: Any) -> Any:
     """A parameter of the method, which has a default of its own."""
     return spec.method.parameters.get(name, default)

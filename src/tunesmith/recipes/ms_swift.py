@@ -12,6 +12,7 @@ from tunesmith.recipes._facts import (
     optimizer,
     parameter,
     refuse_others,
+    rhythm,
     schedule,
     train_on,
 )
@@ -131,17 +132,10 @@ def _training(spec: JobSpec) -> dict[str, Any]:
         "data_seed": optimization.seed,
         "gradient_checkpointing": bool(optimization.gradient_checkpointing),
         "logging_steps": cadence.log_steps,
-        "eval_strategy": _strategy(cadence.eval_steps) if spec.data.validation else None,
-        "eval_steps": cadence.eval_steps if spec.data.validation and cadence.eval_steps != "epoch" else None,
-        "save_strategy": _strategy(cadence.save_steps),
-        "save_steps": None if cadence.save_steps == "epoch" else cadence.save_steps,
+        **rhythm(spec),
         "save_total_limit": cadence.keep_checkpoints,
         "output_dir": "output",
     }
-
-
-def _strategy(steps: int | str) -> str:
-    return "epoch" if steps == "epoch" else "steps"
 
 
 def _limits(spec: JobSpec) -> list[str]:

@@ -20,6 +20,7 @@ from tunesmith.dialects.native import (
     organisation,
     pushes,
     receipt,
+    recipes,
     secrets,
 )
 from tunesmith.dialects.native.answers import REFUSALS
@@ -36,7 +37,7 @@ _FIELDS = {name: f"spec.{name}" for name in JobSpec.model_fields}
 def routes() -> APIRouter:
     """All endpoints."""
     router = APIRouter(prefix=PREFIXES[0], responses=REFUSALS)
-    for part in (jobs, events, receipt, logs, artifacts, files, datasets):
+    for part in (jobs, events, receipt, recipes, logs, artifacts, files, datasets):
         router.include_router(part.routes())
     for part in (exports, pushes, models, secrets, organisation):
         router.include_router(part.routes())

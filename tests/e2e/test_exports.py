@@ -25,10 +25,7 @@ def hub():
 @pytest.fixture(scope="module")
 def server(write_home, tmp_path_factory, hub):
     home = write_home(tmp_path_factory.mktemp("exports") / "home")
-    settings = (home / "tunesmith.toml").read_text()
-    head = f'hub_url = "{hub.url}"\nallowed_networks = ["127.0.0.0/8"]\n'
-    (home / "tunesmith.toml").write_text(head + settings)
-    server = RunningServer(home)
+    server = RunningServer(home, TUNESMITH_HUB_URL=hub.url, TUNESMITH_ALLOWED_NETWORKS="127.0.0.0/8")
     yield server
     server.stop()
 

@@ -210,8 +210,6 @@ def _arguments(values: dict[str, Any]) -> str:
 
 
 def _limits(spec: JobSpec) -> list[str]:
-    if _is_masked_here(spec) and spec.data.over_long != "refuse":
+    if spec.data.over_long == "truncate" or (_is_masked_here(spec) and _drops(spec)):
         return []
-    return (
-        [] if spec.data.over_long == "truncate" else ["Rows over max_length are cut by TRL; Tunesmith left them out."]
-    )
+    return ["Rows over max_length are cut by TRL, which Tunesmith does not do for this job."]

@@ -41,10 +41,6 @@ def routes() -> APIRouter:
         router.include_router(part.routes())
     for part in (exports, pushes, models, secrets, organisation):
         router.include_router(part.routes())
-    for part in (jobs, events, receipt, logs, artifacts, files, datasets):
-        router.include_router(part.routes())
-    for part in (exports, pushes, models, secrets, organisation):
-        router.include_router(part.routes())
     return router
 
 

@@ -178,7 +178,8 @@ def test_an_export_survives_the_death_of_its_worker_and_of_the_server(server, mo
 
 
 def test_an_adapter_is_pushed_with_its_base_by_name(server, model, hub):
-    token = {"name": "writer", "purpose": "hub", "fields": {"token": hub.WRITERS_TOKEN}}
+    token = {"name": "writer", "purpose": "hub", "fields": {"token": hub.WRITERS_TOKEN},
+             "host": hub.url.removeprefix("http://")}  # fmt: skip
     made = server.http.post("/tunesmith/v1/secrets", json=token)
     assert made.status_code == 200, made.text
     wish = {"repo": "owner/support", "secret": "writer", "format": "adapter"}

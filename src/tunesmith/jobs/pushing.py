@@ -22,6 +22,7 @@ from tunesmith.spec.errors import (
     InvalidRequestError,
     ModelNotFoundError,
     PushNotFoundError,
+    SecretNotFoundError,
     TunesmithError,
     UnsupportedError,
 )
@@ -71,8 +72,10 @@ class Pushes:
         if self._hub_url is None:
             raise UnsupportedError("This server knows no hub.", hint="Have its operator set hub_url.")
         found = self._secrets.find(self._org, secret, param="secret")
-        # Refuses a secret for another purpose or host now, not in a minute.
-        self._secrets.reveal(self._org, found.id, purpose="hub", host=host_of(self._hub_url, param="hub_url"))
+        try:  # one for another purpose or host is refused now, not in a minute
+            self._secrets.reveal(self._org, found.id, purpose="hub", host=host_of(self._hub_url, param="hub_url"))
+        except SecretNotFoundError as error:
+            raise SecretNotFoundError(error.message, param="secret", hint=error.hint) from None
         with self._database.write() as connection:
             model = models.get(connection, self._org, model_id)
             if model is None:

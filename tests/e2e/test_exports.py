@@ -4,6 +4,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import zipfile
 from contextlib import suppress
 
@@ -202,3 +204,31 @@ def test_an_export_that_is_not_ready_cannot_be_pushed(server, model):
     wish = {"repo": "owner/x", "secret": "writer", "format": "gguf", "export": "0" * 32}
     answer = server.http.post(f"/tunesmith/v1/models/{model}/pushes", json=wish)
     assert (answer.status_code, answer.json()["error"]["param"]) == (409, "export")
+
+
+def command(server, *words):
+    """A command of the command line against the server."""
+    environment = {**os.environ, "TUNESMITH_URL": server.url}
+    return subprocess.run(
+        [sys.executable, "-m", "tunesmith.cli", *words], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_line_exports_and_downloads(server, model, tmp_path):
+    file = tmp_path / "own.gguf"
+    done = command(server, "models", "export", model, "--format", "gguf", "--quantization", "q8_0", "-o", str(file))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(file)
+    assert file.read_bytes()[:4] == b"GGUF"
+    assert "same first choice at" in done.stderr
+    assert "q8_0" in command(server, "models", "exports", model).stdout
+    again = command(server, "models", "export", model, "--format", "gguf", "--dtype", "float32")
+    assert (again.returncode, "dtype belongs to" in again.stderr) == (1, True)
+
+
+def test_the_command_line_prints_recipes(server, model):
+    job = server.http.get(f"/tunesmith/v1/models/{model}").json()["job"]
+    done = command(server, "jobs", "recipe", job, "--format", "llamafactory")
+    assert (done.returncode, "lora_rank: 4\n" in done.stdout) == (0, True)
+    refused = server.http.get(f"/tunesmith/v1/jobs/{job}/recipe?format=nemo")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "format")

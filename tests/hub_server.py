@@ -1,9 +1,11 @@
 """A small hub for tests, on two free ports of the loopback: the hub itself, and the other host where large files lie.
 
-It speaks the part of the Hugging Face hub's protocol that clients use to look at repositories and to download files.
+It speaks the part of the Hugging Face hub's protocol that clients use to look at repositories, to download files, and
+to upload them in a commit.
 That the official client is content with it is tested in `unit/sources/test_hub_server.py`.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -17,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from web_server import QuietServer
 
-_LARGE = (".safetensors", ".bin", ".parquet", ".model")
+_LARGE = (".safetensors", ".gguf", ".bin", ".parquet", ".model")
 _INFO = re.compile(r"/api/(model|dataset)s/(?P<name>[^/]+/[^/]+)(/revision/(?P<revision>.+))?")
 _TREE = re.compile(r"/api/(model|dataset)s/(?P<name>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)")
 _FILE = re.compile(r"/((?P<kind>dataset)s/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
@@ -38,6 +40,7 @@ class HubServer:
 
     TOKEN = "hf_token_of_a_reader"
     STRANGERS_TOKEN = "hf_token_of_a_stranger"
+    WRITERS_TOKEN = "hf_token_of_a_writer"
 
     def __init__(self) -> None:
         self.repositories: dict[tuple[str, str], Repository] = {}
@@ -47,6 +50,14 @@ class HubServer:
         """After how many bytes each of the next downloads of large files is cut off."""
         self.damaged = False
         """Whether large files arrive with a wrong byte."""
+        self.stored: dict[str, bytes] = {}
+        """Large files that were uploaded, by digest."""
+        self.part_bytes: int | None = None
+        """Size of the parts in which large files are to be sent; none = whole."""
+        self.parts: dict[str, dict[int, bytes]] = {}
+        """Parts that were uploaded, by digest and number."""
+        self.upload_faults: list[int] = []
+        """Statuses with which the next uploads of large files, or of their parts, are refused."""
         self.down = False
         """Whether the hub answers everything with 503."""
         self._files = _serve(_FilesHandler, self)
@@ -76,7 +87,9 @@ class HubServer:
         return commit
 
     def large_file(self, sha256: str) -> bytes | None:
-        """A large file of any repository."""
+        """A large file of any repository, or one that was uploaded."""
+        if sha256 in self.stored:
+            return self.stored[sha256]
         for repository in self.repositories.values():
             for files in repository.commits.values():
                 for content in files.values():
@@ -119,7 +132,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 - the library's name
 
+    def do_POST(self) -> None:
+        self.hub.requests.append((self.role, self.path, dict(self.headers)))
+        self.take(unquote(urlsplit(self.path).path), self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+
+    do_PUT = do_POST  # noqa: N815 - the library's name
+
     def handle_path(self, path: str) -> None:
+        raise NotImplementedError
+
+    def take(self, path: str, body: bytes) -> None:
+        """Answer a request that has a body."""
         raise NotImplementedError
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
@@ -128,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
     def send_content(self, content: bytes, cut: int | None = None, **headers: str) -> None:
@@ -165,11 +188,100 @@ class _FilesHandler(_Handler):
         damaged = bytes([content[0] ^ 1]) + content[1:] if self.hub.damaged else content
         self.send_content(damaged, cut, ETag=f'"{sha256[:32]}"')
 
+    def take(self, path: str, body: bytes) -> None:
+        """Store a large file, or a part of one."""
+        if self.hub.upload_faults:
+            self.answer(self.hub.upload_faults.pop(0))
+            return
+        sha256, _, part = path.removeprefix("/large/").partition("/")
+        if part:
+            self.hub.parts.setdefault(sha256, {})[int(part)] = body
+        elif hashlib.sha256(body).hexdigest() == sha256:
+            self.hub.stored[sha256] = body
+        else:
+            self.answer(400)
+            return
+        self.answer(200, ETag=f'"{hashlib.md5(body).hexdigest()}"')
+
 
 class _HubHandler(_Handler):
     """The hub: information, small files, and signed addresses of large ones."""
 
     role = "hub"
+
+    def take(self, path: str, body: bytes) -> None:
+        """The steps of an upload."""
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.hub.down:
+            self.answer(503)
+        elif path.startswith("/complete/"):
+            self._complete(path.removeprefix("/complete/"), json.loads(body))
+        elif token != HubServer.WRITERS_TOKEN:
+            refused = 403 if token in (HubServer.TOKEN, HubServer.STRANGERS_TOKEN) else 401
+            self.answer(refused, X_Error_Message="You have no right to write here")
+        elif path == "/api/repos/create":
+            self._create(json.loads(body))
+        elif path.endswith("/preupload/main"):
+            files = json.loads(body)["files"]
+            modes = [
+                {"path": each["path"], "uploadMode": "lfs" if each["path"].endswith(_LARGE) else "regular",
+                 "shouldIgnore": False, "oid": None}
+                for each in files
+            ]  # fmt: skip
+            self._json({"files": modes})
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            self._batch(json.loads(body))
+        elif path.endswith("/commit/main"):
+            self._commit(path.removeprefix("/api/models/").removesuffix("/commit/main"), body)
+        else:
+            self.answer(404)
+
+    def _create(self, wish: dict[str, Any]) -> None:
+        name = f"{wish['organization'] or 'writer'}/{wish['name']}"
+        if ("model", name) in self.hub.repositories:
+            self.answer(409, b'{"error": "You already created this model repo"}')
+            return
+        self.hub.repositories["model", name] = Repository(private=wish["visibility"] == "private")
+        self._json({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
+
+    def _batch(self, wish: dict[str, Any]) -> None:
+        objects = []
+        for each in wish["objects"]:
+            sha256, size = each["oid"], each["size"]
+            actions: dict[str, Any] = {"upload": {"href": f"{self.hub.files_url}/large/{sha256}"}}
+            if self.hub.part_bytes is not None:
+                count = -(-size // self.hub.part_bytes)
+                parts = {
+                    f"{number:05}": f"{self.hub.files_url}/large/{sha256}/{number}" for number in range(1, count + 1)
+                }
+                header = {"chunk_size": str(self.hub.part_bytes), **parts}
+                actions = {"upload": {"href": f"{self.hub.url}/complete/{sha256}", "header": header}}
+            known = self.hub.large_file(sha256) is not None
+            objects.append({"oid": sha256, "size": size, **({} if known else {"actions": actions})})
+        self._json({"transfer": "multipart" if self.hub.part_bytes else "basic", "objects": objects})
+
+    def _complete(self, sha256: str, wish: dict[str, Any]) -> None:
+        parts = self.hub.parts[sha256]
+        content = b"".join(parts[each["partNumber"]] for each in wish["parts"])
+        if hashlib.sha256(content).hexdigest() != sha256:
+            self.answer(400)
+            return
+        self.hub.stored[sha256] = content
+        self._json({})
+
+    def _commit(self, name: str, body: bytes) -> None:
+        repository = self.hub.repositories["model", name]
+        before = repository.revisions.get("main")
+        files = dict(repository.commits[before]) if before else {}
+        for line in body.splitlines():
+            step = json.loads(line)
+            if step["key"] == "file":
+                files[step["value"]["path"]] = base64.b64decode(step["value"]["content"])
+            elif step["key"] == "lfsFile":
+                files[step["value"]["path"]] = self.hub.stored[step["value"]["oid"]]
+        commit = self.hub.publish("model", name, files, private=repository.private)
+        url = f"{self.hub.url}/{name}/commit/{commit}"
+        self._json({"success": True, "commitOid": commit, "commitUrl": url})
 
     def handle_path(self, path: str) -> None:
         if self.hub.down:
@@ -185,11 +297,11 @@ class _HubHandler(_Handler):
 
     def _with_repository(self, kind: str, found: re.Match[str], serve: Any) -> None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token not in ("", HubServer.TOKEN, HubServer.STRANGERS_TOKEN):
+        if token not in ("", HubServer.TOKEN, HubServer.STRANGERS_TOKEN, HubServer.WRITERS_TOKEN):
             self.answer(401, X_Error_Message="Invalid credentials in Authorization header")
             return
         repository = self.hub.repositories.get((kind, found["name"]))
-        if repository is None or (repository.private and token != HubServer.TOKEN):
+        if repository is None or (repository.private and token not in (HubServer.TOKEN, HubServer.WRITERS_TOKEN)):
             self.answer(404 if token else 401, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
             return
         if repository.gated and serve == self._file and token != HubServer.TOKEN:

@@ -11,10 +11,18 @@ import os
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from tunesmith.spec.events import WORKER_EVENT, WorkerEvent
+from tunesmith.spec.export import ExportSpec
 from tunesmith.spec.job import AttemptSpec
 from tunesmith.spec.receipt import Receipt
+
+_ORDERS: TypeAdapter[AttemptSpec | ExportSpec] = TypeAdapter(
+    Annotated[AttemptSpec | ExportSpec, Field(discriminator="purpose")]
+)
 
 
 @dataclass(frozen=True)
@@ -58,14 +66,14 @@ class RunDirectory:
         """The finished weights."""
         return self.path / "artifact"
 
-    def write_spec(self, spec: AttemptSpec) -> None:
+    def write_spec(self, spec: AttemptSpec | ExportSpec) -> None:
         """Create the folder and put the worker's orders into it."""
         self.path.mkdir(parents=True)
         write_whole(self.spec, spec.model_dump_json(indent=2).encode())
 
-    def read_spec(self) -> AttemptSpec:
+    def read_spec(self) -> AttemptSpec | ExportSpec:
         """The worker's orders."""
-        return AttemptSpec.model_validate_json(self.spec.read_bytes())
+        return _ORDERS.validate_json(self.spec.read_bytes())
 
     def write_receipt(self, receipt: Receipt) -> None:
         """Say what is trained."""

@@ -20,10 +20,12 @@ from tunesmith.spec.errors import (
     CheckpointError,
     DiskFullError,
     InternalError,
+    OutOfMemoryError,
     TunesmithError,
     UnsupportedError,
 )
 from tunesmith.spec.exactness import Fingerprints
+from tunesmith.spec.export import ExportSpec
 from tunesmith.spec.job import AttemptSpec
 
 if TYPE_CHECKING:
@@ -69,6 +71,9 @@ def _carry_out(run: RunDirectory, reporter: "Reporter", flag: "StopFlag") -> Non
     from tunesmith.training.shortage import Whereabouts, is_shortage, too_little_memory
 
     attempt = run.read_spec()
+    if isinstance(attempt, ExportSpec):
+        _export(attempt, run, reporter, flag)
+        return
     method = _method(attempt.spec.method.kind)
     at = Whereabouts(phase="loading" if attempt.purpose == "train" else "check")
     try:
@@ -82,6 +87,23 @@ def _carry_out(run: RunDirectory, reporter: "Reporter", flag: "StopFlag") -> Non
             raise
         traceback.print_exception(error)
         raise too_little_memory(error, at, attempt.spec) from error
+
+
+def _export(order: ExportSpec, run: RunDirectory, reporter: "Reporter", flag: "StopFlag") -> None:
+    from tunesmith.training.exporting import make_export
+    from tunesmith.training.shortage import is_shortage
+
+    reporter.started("cpu")
+    try:
+        make_export(order, run, reporter, flag.poll)
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        traceback.print_exception(error)
+        raise OutOfMemoryError(
+            f"This machine's memory does not suffice for the export: {error}",
+            hint="Export when no training runs, or on a machine with more memory: the whole model is held at once.",
+        ) from error
 
 
 def _plan(attempt: AttemptSpec, method: "ModuleType", reporter: "Reporter", flag: "StopFlag") -> None:

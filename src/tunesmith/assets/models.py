@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from tunesmith.spec.errors import ModelLoadError, ModelNotFoundError
 from tunesmith.spec.job import Frozen
-from tunesmith.store import models
+from tunesmith.store import exports, models
 from tunesmith.store.database import Database
 from tunesmith.store.models import ProducedModel
 
@@ -100,7 +100,7 @@ class ProducedModels:
             return models.by_name(connection, self._org, name, version)
 
     def delete(self, id: str) -> None:
-        """Delete a produced model and its weights.
+        """Delete a produced model with its weights and its exports.
 
         Raises:
             ModelNotFoundError: no such model.
@@ -110,6 +110,7 @@ class ProducedModels:
             if model is None:
                 raise ModelNotFoundError(f"No model that a job here produced is called {id!r}.", param="model")
             models.mark_deleted(connection, id, time.time())
+            exports.mark_deleted_of_model(connection, id, time.time())
         shutil.rmtree(model.path, ignore_errors=True)
 
 

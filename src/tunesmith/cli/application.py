@@ -8,6 +8,7 @@ from tunesmith.cli import (
     access,
     datasets,
     doctor,
+    exports,
     files,
     jobs,
     models,
@@ -46,6 +47,7 @@ def create_application() -> typer.Typer:
     app.add_typer(datasets.app, name="datasets")
     app.add_typer(files.app, name="files")
     app.add_typer(models.app, name="models")
+    models.app.add_typer(exports.app)
     app.add_typer(organisation.app, name="org")
     app.add_typer(access.keys, name="keys")
     app.add_typer(secrets.app, name="secrets")

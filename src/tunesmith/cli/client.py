@@ -76,6 +76,10 @@ class Client:
         """What lies at a path below `/tunesmith/v1`."""
         return self._object("GET", f"{_NATIVE}{path}", params=params)
 
+    def text(self, path: str, params: Mapping[str, str | int] | None = None) -> str:
+        """The text that lies at a path below `/tunesmith/v1`."""
+        return str(self._answer("GET", f"{_NATIVE}{path}", params=params).text)
+
     def listed(self, path: str, params: Mapping[str, str | int] | None = None) -> list[Json]:
         """The entries of a list, or of one page of it."""
         found: list[Json] = self.read(path, params)["data"]

@@ -1,4 +1,4 @@
-"""`tunesmith jobs metrics`, `samples`, `artifacts` and `download`."""
+"""`tunesmith jobs metrics`, `samples`, `artifacts`, `download` and `recipe`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,6 +111,23 @@ def download(
     with Client(url) as client:
         count = download_to(client, path, target)
     data_json({"path": str(target), "bytes": count}) if as_json else data(str(target))
+
+
+@command(
+    app,
+    "recipe",
+    "tunesmith jobs recipe 3f0c9a5e8d7b4c21a6f4e0d9b8c7a615 --format axolotl > axolotl.yaml",
+)
+def recipe(
+    id: Id,
+    format: Annotated[str, typer.Option(help="axolotl, llamafactory, ms-swift or trl.")],
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Print a file that trains the same with another tool. Comments name what that tool cannot be told."""
+    with Client(url) as client:
+        text = client.text(f"/jobs/{job_id(id)}/recipe", {"format": format})
+    data_json({"format": format, "text": text}) if as_json else data(text.rstrip())
 
 
 def _number(value: Any, form: str) -> str:

@@ -28,6 +28,8 @@ from tunesmith.assets.datasets import Datasets
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
 from tunesmith.assets.uploads import Uploads
+from tunesmith.jobs.exporting import Exports
+from tunesmith.jobs.pushing import Pushes
 from tunesmith.jobs.service import Jobs
 from tunesmith.storage import Storage
 
@@ -45,6 +47,8 @@ class Services:
     base_models: BaseModels
     produced_models: ProducedModels
     custom_models: CustomModels
+    exports: Exports
+    pushes: Pushes
     checkpoint_permissions: CheckpointPermissions
     organisations: Organisations
     keys: ApiKeys

@@ -66,6 +66,7 @@ _REFUSALS = {
     "source_credentials",
     "address_refused",
     "download_failed",
+    "push_failed",
 }
 
 

@@ -1,6 +1,7 @@
 """From a spec to the local paths that a worker reads."""
 
 from pathlib import Path
+from typing import Literal
 
 from tunesmith.assets.models import BaseModels, check_loadable
 from tunesmith.sources.hub.models import HubModels
@@ -9,6 +10,7 @@ from tunesmith.spec.job import DataSource, Inputs, JobSpec, ModelSpec, StartSpec
 from tunesmith.storage import Storage
 from tunesmith.store import checkpoints, jobs, models
 from tunesmith.store.database import Database
+from tunesmith.store.models import ProducedModel
 
 
 class InputResolver:
@@ -36,6 +38,19 @@ class InputResolver:
             validation=self._content(validation) if validation else None,
             adapter=adapter,
         )
+
+    def weights(self, model: ProducedModel) -> tuple[Path, Path | None]:
+        """The folder of the whole weights below a produced model, or of its own, and that of its adapter.
+
+        Raises:
+            ModelNotFoundError: the base is gone.
+            ModelLoadError: the base cannot be loaded safely.
+        """
+        if model.kind == "full":
+            return Path(model.path), None
+        source: Literal["hub", "any"] = "hub" if model.base_revision else "any"
+        below = ModelSpec(base=model.base, dtype="float32", source=source, revision=model.base_revision)
+        return self._base(model.org, below), Path(model.path)
 
     def _model(self, org: str, spec: JobSpec) -> tuple[Path, Path | None]:
         """The folder of the weights below, and that of the adapter to continue from."""

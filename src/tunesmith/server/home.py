@@ -36,6 +36,11 @@ class Home:
         return self.path / "models"
 
     @property
+    def exports(self) -> Path:
+        """What was made of produced models, and is being made."""
+        return self.path / "exports"
+
+    @property
     def hub(self) -> Path:
         """Models fetched from the hub."""
         return self.path / "cache" / "hub"

@@ -26,10 +26,13 @@ from tunesmith.assets.uploads import Uploads
 from tunesmith.dialects import Services
 from tunesmith.jobs.admission import Admission
 from tunesmith.jobs.conductor import Conductor, Part
+from tunesmith.jobs.export_orders import ExportOrders
+from tunesmith.jobs.exporting import Exporter, Exports
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.publishing import Publisher
+from tunesmith.jobs.pushing import Pusher, Pushes
 from tunesmith.jobs.scheduler import Scheduler
 from tunesmith.jobs.service import Jobs
 from tunesmith.jobs.stalls import Patience
@@ -42,6 +45,7 @@ from tunesmith.server.home import Home, HomeLock
 from tunesmith.server.settings import Settings
 from tunesmith.sources import Limits
 from tunesmith.sources.hub.models import HubModels
+from tunesmith.sources.hub.upload import HubUploads
 from tunesmith.spec.errors import SettingsError
 from tunesmith.storage import Storage
 from tunesmith.store.database import Database
@@ -65,7 +69,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         runner = _runner(settings)
         conductor = Conductor()
         ending = threading.Event()
-        open_doors, preparer, parts = _build(settings, home, database, runner, conductor, ending)
+        open_doors, ended_with_us, parts = _build(settings, home, database, runner, conductor, ending)
 
         def start() -> None:
             runner.open()
@@ -75,7 +79,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
         def stop() -> None:
             conductor.stop()
-            preparer.stop()
+            for part in ended_with_us:
+                part.stop()
             runner.close()
             database.close()
 
@@ -150,7 +155,7 @@ def _authenticator(settings: Settings, database: Database) -> Authenticator:
 
 def _build(
     settings: Settings, home: Home, database: Database, runner: Runner, conductor: Conductor, ending: threading.Event
-) -> tuple[Callable[[Caller], Services], Preparer, list[Part]]:
+) -> tuple[Callable[[Caller], Services], tuple[Preparer, Pusher], list[Part]]:
     server_id = uuid.uuid4().hex
     storage, upload_parts = Storage(home.files), Storage(home.files / "parts")
     use = ContentUse(storage)
@@ -174,6 +179,7 @@ def _build(
         settings.device_memory_bytes,
     )
     publisher = Publisher(storage, use, home.models)
+    orders = ExportOrders(database, resolver, storage, home.jobs, home.exports)
     organisations, keys = Organisations(database), ApiKeys(database)
     organisations.ensure(LOCAL.org)
 
@@ -187,6 +193,8 @@ def _build(
             base_models=base_models,
             produced_models=ProducedModels(database, caller.org),
             custom_models=CustomModels(database, storage, hub, home.models, caller.org),
+            exports=Exports(database, orders, home.exports, conductor.wake, caller.org),
+            pushes=Pushes(database, secrets, settings.hub_url, conductor.wake, caller.org),
             checkpoint_permissions=CheckpointPermissions(database, caller.org),
             organisations=organisations,
             keys=keys,
@@ -201,4 +209,8 @@ def _build(
     patience = Patience(warning=settings.stall_warning_seconds, limit=settings.stall_limit_seconds)
     supervisor = Supervisor(database, runner, publisher, use, home.jobs, server_id, patience)
     scheduler = Scheduler(database, runner, resolver, use, home.jobs, server_id, settings.device_memory_bytes)
-    return open_doors, preparer, [supervisor, preparer, scheduler, Tidier(database, use, upload_parts, hub)]
+    exporter = Exporter(database, runner, orders, home.exports)
+    uploads = HubUploads(limits, settings.hub_url)
+    pusher = Pusher(database, secrets, resolver, uploads, settings.hub_url, home.exports)
+    tidier = Tidier(database, use, upload_parts, hub)
+    return open_doors, (preparer, pusher), [supervisor, preparer, scheduler, exporter, pusher, tidier]

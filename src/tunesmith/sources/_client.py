@@ -6,7 +6,7 @@ and logs whole URLs, in which signatures stand.
 
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -45,7 +45,7 @@ class GuardedClient:
         url: str,
         *,
         headers: Mapping[str, str],
-        content: bytes | None = None,
+        content: bytes | Iterable[bytes] | None = None,
         follow: bool = True,
         seconds: float,
     ) -> Iterator[httpx2.Response]:
@@ -80,7 +80,7 @@ class GuardedClient:
         url: str,
         *,
         headers: Mapping[str, str],
-        content: bytes | None = None,
+        content: bytes | Iterable[bytes] | None = None,
         follow: bool = True,
         seconds: float,
         max_bytes: int,
@@ -95,7 +95,7 @@ class GuardedClient:
             )
 
     def _request(
-        self, method: str, url: httpx2.URL, headers: Mapping[str, str], content: bytes | None
+        self, method: str, url: httpx2.URL, headers: Mapping[str, str], content: bytes | Iterable[bytes] | None
     ) -> httpx2.Request:
         ours = {"user-agent": "tunesmith", "accept": "*/*", "accept-encoding": "identity"}
         return httpx2.Request(method, url, headers=ours | dict(headers), content=content)

@@ -123,6 +123,18 @@ class ModelNotFoundError(NotFoundError):
     code = "model_not_found"
 
 
+class ExportNotFoundError(NotFoundError):
+    """The model has no export with this id."""
+
+    code = "export_not_found"
+
+
+class PushNotFoundError(NotFoundError):
+    """The model has no push with this id."""
+
+    code = "push_not_found"
+
+
 class DatasetNotFoundError(NotFoundError):
     """No registered dataset answers to this name."""
 
@@ -205,6 +217,12 @@ class DownloadError(TunesmithError):
     """A remote content could not be had: cut off, changed, damaged or too slow. It may be tried again."""
 
     code = "download_failed"
+
+
+class PushError(TunesmithError):
+    """A repository could not be written: cut off, refused by the hub, or too slow. It may be tried again."""
+
+    code = "push_failed"
 
 
 # --- the data --------------------------------------------------------------------------------------------------------

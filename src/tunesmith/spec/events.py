@@ -7,6 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from tunesmith.spec.errors import ErrorInfo
 from tunesmith.spec.exactness import Exactness, Fingerprints
+from tunesmith.spec.export import Verification
 from tunesmith.spec.job import Frozen
 from tunesmith.spec.plan import Plan
 
@@ -307,6 +308,26 @@ class Succeeded(_Event):
     """Largest absolute change of a logit, on a probe, between the base model and the reloaded result."""
 
 
+class Exporting(_Event):
+    """An export has come so far."""
+
+    kind: Literal["exporting"] = "exporting"
+    stage: Literal["asking", "merging", "writing", "verifying"]
+    done: int
+    total: int
+    """Of `done`: prompts, tensors or whatever the stage counts."""
+
+
+class Exported(_Event):
+    """The export is written and was read again by plain libraries."""
+
+    kind: Literal["exported"] = "exported"
+    path: str
+    """Folder, relative to the run directory."""
+
+    verification: Verification
+
+
 WorkerEvent = Annotated[
     Started
     | Prepared
@@ -324,7 +345,9 @@ WorkerEvent = Annotated[
     | Note
     | Stopped
     | Failed
-    | Succeeded,
+    | Succeeded
+    | Exporting
+    | Exported,
     Field(discriminator="kind"),
 ]
 

@@ -275,3 +275,44 @@ custom_models = Table(
     Column("source", String(16), nullable=False),  # checkpoint | file | hub
     Column("source_id", Text, nullable=False),
 )
+
+exports = Table(
+    "exports",
+    metadata,
+    Column("number", _SERIAL, primary_key=True, autoincrement=True),  # order of arrival
+    Column("id", String(32), nullable=False, unique=True),
+    Column("org", String(64), nullable=False),
+    Column("model_id", Text, ForeignKey("models.id"), nullable=False, index=True),
+    Column("options", JSON, nullable=False),
+    Column("state", String(16), nullable=False, index=True),  # queued | running | ready | failed
+    Column("attempts", Integer, nullable=False),
+    Column("handle", JSON),  # how the runner finds the worker
+    Column("progress", JSON),
+    Column("files", JSON, nullable=False),
+    Column("verification", JSON),
+    Column("error", JSON),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("deleted_at", Float),
+)
+
+pushes = Table(
+    "pushes",
+    metadata,
+    Column("number", _SERIAL, primary_key=True, autoincrement=True),  # order of arrival
+    Column("id", String(32), nullable=False, unique=True),
+    Column("org", String(64), nullable=False),
+    Column("model_id", Text, ForeignKey("models.id"), nullable=False, index=True),
+    Column("export_id", String(32), ForeignKey("exports.id")),
+    Column("repo", Text, nullable=False),
+    Column("private", Boolean, nullable=False),
+    Column("secret", String(32), nullable=False),
+    Column("format", String(16), nullable=False),  # adapter | weights | merged | gguf
+    Column("state", String(16), nullable=False, index=True),  # queued | running | done | failed
+    Column("bytes_done", BigInteger, nullable=False),
+    Column("bytes_total", BigInteger),
+    Column("commit", String(64)),
+    Column("error", JSON),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+)

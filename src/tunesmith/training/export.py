@@ -1,6 +1,5 @@
 """Finished weights: written, then loaded again by plain libraries and compared."""
 
-import importlib.metadata
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from tunesmith.spec.errors import ArtifactError
-from tunesmith.spec.job import JobSpec, QuantizationSpec
+from tunesmith.spec.job import JobSpec
 from tunesmith.training.batching import TextBatch
+from tunesmith.training.card import Card
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.shortage import is_shortage
-
-_LIBRARIES = ("torch", "transformers", "peft", "tunesmith")
 
 
 @dataclass(frozen=True)
@@ -56,18 +54,15 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 def write_card(card: ModelCard, kind: Literal["adapter", "model"], folder: Path) -> None:
     """Write README.md."""
-    versions = "\n".join(f"- {name} {importlib.metadata.version(name)}" for name in _LIBRARIES if _installed(name))
-    folder.joinpath("README.md").write_text(
-        _CARD.format(
-            kind=kind,
-            base_name=card.spec.model.base,
-            job_id=card.job_id,
-            load=_loading(card, kind),
-            quantized=_quantized(card.spec.model.quantization),
-            recipe=card.spec.model_dump_json(indent=2),
-            versions=versions,
-        )
-    )
+    Card(
+        kind=kind,
+        base_name=card.spec.model.base,
+        base=str(card.base),
+        base_folder=card.base,
+        job_id=card.job_id,
+        spec=card.spec,
+        labels=card.labels,
+    ).write(folder)
 
 
 def require_finite(folder: Path) -> None:
@@ -142,64 +137,3 @@ def _compare(base: Tensor, trained: Tensor, loaded: Tensor, dtype: torch.dtype) 
             hint="Raise the learning rate or the number of steps.",
         )
     return change
-
-
-def _loading(card: ModelCard, kind: Literal["adapter", "model"]) -> str:
-    name = "AutoModelForCausalLM" if card.labels is None else "AutoModelForSequenceClassification"
-    labels = "" if card.labels is None else f", num_labels={card.labels}"
-    return (_LOAD_ADAPTER if kind == "adapter" else _LOAD_MODEL).format(base=card.base, name=name, labels=labels)
-
-
-def _quantized(quantization: QuantizationSpec | None) -> str:
-    if quantization is None:
-        return ""
-    code = f"4 bits ({quantization.kind})" if quantization.bits == 4 else "8 bits"
-    return (
-        f"\nIt was trained over the base model quantized to {code} by bitsandbytes. It fits the unquantized base "
-        "model as well, whose answers differ a little.\n"
-    )
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-_CARD = """\
-# Fine-tuned {kind} of {base_name}
-
-Made by Tunesmith, job `{job_id}`.
-
-## Use
-
-```python
-{load}
-```
-{quantized}
-## Recipe
-
-```json
-{recipe}
-```
-
-## Made with
-
-{versions}
-"""
-
-_LOAD_ADAPTER = """\
-from peft import PeftModel
-from transformers import {name}, AutoTokenizer
-
-base = {name}.from_pretrained("{base}"{labels})
-model = PeftModel.from_pretrained(base, ".")
-tokenizer = AutoTokenizer.from_pretrained(".")"""
-
-_LOAD_MODEL = """\
-from transformers import {name}, AutoTokenizer
-
-model = {name}.from_pretrained(".", dtype="auto")
-tokenizer = AutoTokenizer.from_pretrained(".")"""

@@ -12,12 +12,15 @@ from tunesmith.dialects.native import (
     artifacts,
     datasets,
     events,
+    exports,
     files,
     jobs,
     logs,
     models,
     organisation,
+    pushes,
     receipt,
+    recipes,
     samples,
     secrets,
 )
@@ -35,7 +38,9 @@ _FIELDS = {name: f"spec.{name}" for name in JobSpec.model_fields}
 def routes() -> APIRouter:
     """All endpoints."""
     router = APIRouter(prefix=PREFIXES[0], responses=REFUSALS)
-    for part in (jobs, events, samples, receipt, logs, artifacts, files, datasets, models, secrets, organisation):
+    for part in (jobs, events, samples, receipt, recipes, logs, artifacts, files, datasets):
+        router.include_router(part.routes())
+    for part in (exports, pushes, models, secrets, organisation):
         router.include_router(part.routes())
     return router
 

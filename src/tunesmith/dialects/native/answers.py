@@ -6,10 +6,13 @@ from tunesmith.data.validate import DatasetReport, RowProblem
 from tunesmith.spec.errors import ErrorInfo
 from tunesmith.spec.events import Evaluated, Metrics
 from tunesmith.spec.exactness import Resume
+from tunesmith.spec.export import Format, Number, Quantization, Verification
 from tunesmith.spec.frozen import Frozen
 from tunesmith.spec.job import JobSpec
 from tunesmith.spec.lifecycle import State
 from tunesmith.spec.plan import Plan
+from tunesmith.store.exports import ExportFile, ExportProgress
+from tunesmith.store.pushes import PushFormat, PushState
 
 Item = TypeVar("Item")
 
@@ -287,6 +290,54 @@ class ModelAnswer(Frozen):
     name: str | None
     version: int | None
     created_at: float | None
+
+
+class ExportAnswer(Frozen):
+    """A model in another form, to take home."""
+
+    id: str
+    model: str
+    format: Format
+    dtype: Number | None
+    """Number format of merged weights."""
+
+    quantization: Quantization | None
+    """Number format of a GGUF file's matrices."""
+
+    state: Literal["queued", "running", "ready", "failed"]
+    progress: ExportProgress | None
+    """How far it is, while it is made."""
+
+    bytes: int
+    """Of all files; 0 until it is ready."""
+
+    files: list[ExportFile]
+    verification: Verification | None
+    """How it answers beside the trained model. An export without is never ready."""
+
+    error: ErrorInfo | None
+    created_at: float
+    finished_at: float | None
+
+
+class PushAnswer(Frozen):
+    """A model on its way to a hub."""
+
+    id: str
+    model: str
+    repo: str
+    private: bool
+    format: PushFormat
+    export: str | None
+    state: PushState
+    bytes_done: int
+    bytes_total: int | None
+    commit: str | None
+    """Of the repository, once it is done."""
+
+    error: ErrorInfo | None
+    created_at: float
+    finished_at: float | None
 
 
 _REFUSALS = {

@@ -33,10 +33,11 @@ DOWNLOAD: dict[int | str, dict[str, Any]] = {
 }
 """Answers of a route that sends a file."""
 
-_ARCHIVE: dict[int | str, dict[str, Any]] = {
+ARCHIVE: dict[int | str, dict[str, Any]] = {
     **NOT_ONLY_JSON,
     200: {"description": "A ZIP archive.", "content": {"application/zip": _BYTES["application/octet-stream"]}},
 }
+"""Answers of a route that sends an archive."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def routes() -> APIRouter:
                 return sent(artifact.path, name.rsplit("/", 1)[-1])
         raise NotFoundError(f"The job has no artifact {name!r}.", param="name", hint="List its artifacts.")
 
-    @router.get("/archive", summary="Download all", response_class=StreamingResponse, responses=_ARCHIVE)
+    @router.get("/archive", summary="Download all", response_class=StreamingResponse, responses=ARCHIVE)
     def archive(services: Opened, job_id: str) -> StreamingResponse:
         """The model, the table of metrics and the logs as one ZIP archive without compression; checkpoints are left
         out. It is made while it is sent, so its length is not known before."""

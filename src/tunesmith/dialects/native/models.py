@@ -31,7 +31,8 @@ def routes() -> APIRouter:
 
     @router.delete("/{model_id:path}", summary="Delete a produced model")
     def delete(services: Opened, model_id: str) -> Deleted:
-        """Delete a produced model and its weights. The job that made it stays; base models are the operator's."""
+        """Delete a produced model with its weights and its exports. The job that made it stays; base models are the
+        operator's."""
         services.produced_models.delete(model_id)
         return Deleted(id=model_id)
 

@@ -1,0 +1,222 @@
+"""Exports with a runner whose workers do what the test says."""
+
+import json
+
+import pytest
+
+from tunesmith.assets.models import ProducedModels
+from tunesmith.jobs.export_orders import ExportOrders
+from tunesmith.jobs.exporting import MAX_WAITING, Exporter, Exports
+from tunesmith.runners import Exit
+from tunesmith.spec import events
+from tunesmith.spec.errors import (
+    ArtifactError,
+    BusyError,
+    DiskFullError,
+    ExportNotFoundError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    UnsupportedError,
+)
+from tunesmith.spec.export import Verification
+from tunesmith.store import models
+
+NOW = "2026-01-01T00:00:00Z"
+CHECK = Verification(
+    prompts=1, prompts_from="fixed", positions=16, kl_divergence=0.0, tolerance=0.1, same_choice=1.0,
+    largest_logit_difference=0.0, base_kl_divergence=None,
+)  # fmt: skip
+
+
+@pytest.fixture
+def kitchen(house, tmp_path):
+    """An exporter over a model that was brought in."""
+    resolver = house.scheduler._resolver
+    folder = tmp_path / "exports"
+    orders = ExportOrders(house.database, resolver, house.storage, tmp_path / "jobs", folder)
+    (tmp_path / "adapter").mkdir()
+    with house.database.write() as connection:
+        models.add(
+            connection, org="local", name=None, id="ft:m", job_id=None, base="m", base_revision=None, kind="adapter",
+            path=str(tmp_path / "adapter"), description=None, created_at=1.0,
+        )  # fmt: skip
+
+    class Kitchen:
+        runner = house.runner
+        exports = Exports(house.database, orders, folder, lambda: None, "local")
+        others = Exports(house.database, orders, folder, lambda: None, "other")
+        produced = ProducedModels(house.database, "local")
+
+        def __init__(self):
+            self.restart()
+
+        def restart(self):
+            self.tick = Exporter(house.database, house.runner, orders, folder).tick
+
+        def make(self):
+            return self.exports.create("ft:m", "merged", dtype=None, quantization=None)
+
+        def look(self, export):
+            return self.exports.get("ft:m", export.id)
+
+        def finish(self):
+            """Let the newest worker write its files and end."""
+            artifact = self.runner.runs[-1].artifact
+            artifact.mkdir()
+            (artifact / "model.safetensors").write_bytes(b"weights")
+            listed = [{"name": "model.safetensors", "size": 7, "sha256": "3" * 64}]
+            (artifact / "manifest.json").write_text(json.dumps({"files": listed}))
+            self.runner.report(events.Exported(at=NOW, path="artifact", verification=CHECK))
+            self.runner.end(Exit(code=0))
+
+    Kitchen.folder = folder
+    return Kitchen()
+
+
+def test_an_export_is_made_checked_and_offered(kitchen):
+    export = kitchen.make()
+    assert (export.state, export.options.dtype) == ("queued", "float32")
+    kitchen.tick()
+    kitchen.runner.report(events.Exporting(at=NOW, stage="writing", done=1, total=2))
+    kitchen.tick()
+    assert (kitchen.look(export).state, kitchen.look(export).progress.stage) == ("running", "writing")
+    kitchen.finish()
+    kitchen.tick()
+    made = kitchen.look(export)
+    assert (made.state, made.progress, made.verification) == ("ready", None, CHECK)
+    assert [(file.name, file.bytes, file.sha256) for file in made.files] == [("model.safetensors", 7, "3" * 64)]
+    assert (kitchen.exports.path(made) / "model.safetensors").read_bytes() == b"weights"
+    assert [each.name for each in (kitchen.folder / made.id).iterdir()] == ["files"]
+
+
+def test_one_export_is_made_at_a_time_in_the_order_of_arrival(kitchen):
+    first, second = kitchen.make(), kitchen.make()
+    kitchen.tick()
+    kitchen.tick()
+    assert (kitchen.look(first).state, kitchen.look(second).state) == ("running", "queued")
+    kitchen.finish()
+    kitchen.tick()
+    kitchen.tick()
+    assert (kitchen.look(first).state, kitchen.look(second).state) == ("ready", "running")
+
+
+def test_an_export_that_fails_its_check_has_figures_and_no_files(kitchen):
+    export = kitchen.make()
+    kitchen.tick()
+    half = kitchen.runner.runs[-1].path / ".artifact.77"
+    half.mkdir()
+    kitchen.runner.report(events.Failed(at=NOW, error=ArtifactError("0.7 nats away").info))
+    kitchen.runner.end(Exit(code=1))
+    kitchen.tick()
+    failed = kitchen.look(export)
+    assert (failed.state, failed.error.code, failed.files) == ("failed", "artifact", ())
+    assert not half.exists()
+    with pytest.raises(FileNotFoundError):
+        list(kitchen.exports.path(failed).iterdir())
+
+
+def test_an_export_whose_worker_is_lost_is_begun_anew_and_fails_the_third_time(kitchen):
+    export = kitchen.make()
+    for attempt in (1, 2, 3):
+        kitchen.tick()
+        assert (kitchen.look(export).state, kitchen.look(export).attempts) == ("running", attempt)
+        kitchen.runner.end(Exit(signal=9))
+        kitchen.tick()
+        if kitchen.look(export).state == "running":
+            continue
+    kitchen.tick()
+    failed = kitchen.look(export)
+    assert (failed.state, failed.error.code) == ("failed", "worker_lost")
+    assert "3 times, the last time with signal 9" in failed.error.message
+
+
+def test_the_next_server_follows_a_worker_that_the_last_one_left(kitchen):
+    export = kitchen.make()
+    kitchen.tick()
+    kitchen.restart()
+    kitchen.tick()
+    assert len(kitchen.runner.runs) == 1
+    kitchen.finish()
+    kitchen.tick()
+    assert kitchen.look(export).state == "ready"
+
+
+def test_a_crash_between_the_move_of_the_files_and_their_record_is_made_good(kitchen):
+    export = kitchen.make()
+    kitchen.tick()
+    kitchen.finish()
+    kitchen.runner.runs[-1].artifact.rename(kitchen.exports.path(export))
+    kitchen.restart()
+    kitchen.tick()
+    assert kitchen.look(export).state == "ready"
+    assert (kitchen.exports.path(export) / "model.safetensors").is_file()
+
+
+def test_a_deleted_export_ends_its_worker_and_leaves_nothing(kitchen):
+    export = kitchen.make()
+    kitchen.tick()
+    kitchen.exports.delete("ft:m", export.id)
+    kitchen.tick()
+    assert kitchen.runner.stops == [(1, True)]
+    kitchen.runner.end(Exit(signal=9))
+    kitchen.tick()
+    assert not (kitchen.folder / export.id).exists()
+    with pytest.raises(ExportNotFoundError):
+        kitchen.look(export)
+
+
+def test_deleting_a_model_deletes_its_exports(kitchen):
+    export = kitchen.make()
+    kitchen.tick()
+    kitchen.finish()
+    kitchen.tick()
+    kitchen.produced.delete("ft:m")
+    kitchen.tick()
+    assert not (kitchen.folder / export.id).exists()
+
+
+def test_a_worker_that_lingers_after_its_last_word_is_removed(kitchen):
+    kitchen.make()
+    kitchen.tick()
+    kitchen.runner.report(events.Failed(at=NOW, error=ArtifactError("no").info))
+    kitchen.tick()
+    assert kitchen.runner.stops == [(1, True)]
+
+
+def test_another_organisation_sees_neither_model_nor_export(kitchen):
+    export = kitchen.make()
+    with pytest.raises(ModelNotFoundError):
+        kitchen.others.create("ft:m", "merged", dtype=None, quantization=None)
+    for ask in (kitchen.others.get, kitchen.others.delete):
+        with pytest.raises(ExportNotFoundError):
+            ask("ft:m", export.id)
+
+
+def test_what_does_not_belong_together_is_refused_with_the_field(kitchen):
+    with pytest.raises(InvalidRequestError) as error:
+        kitchen.exports.create("ft:m", "merged", dtype=None, quantization="q8_0")
+    assert error.value.param == "quantization"
+    with pytest.raises(InvalidRequestError) as error:
+        kitchen.exports.create("ft:m", "gguf", dtype="float32", quantization=None)
+    assert error.value.param == "dtype"
+
+
+def test_a_model_that_no_gguf_file_can_hold_is_refused_at_the_request(kitchen):
+    with pytest.raises(UnsupportedError, match=r"tokenizer has no tokenizer\.json"):
+        kitchen.exports.create("ft:m", "gguf", dtype=None, quantization=None)
+
+
+def test_an_export_for_which_there_is_no_room_is_refused_at_the_request(kitchen, monkeypatch, tmp_path):
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"0" * 4000)
+    usage = type("Usage", (), {"free": 3999})
+    monkeypatch.setattr("tunesmith.jobs.export_orders.shutil.disk_usage", lambda _path: usage)
+    with pytest.raises(DiskFullError, match="takes about 4,000 bytes, and 3,999 are free"):
+        kitchen.exports.create("ft:m", "merged", dtype="float32", quantization=None)
+    kitchen.exports.create("ft:m", "merged", dtype="bfloat16", quantization=None)
+
+
+def test_only_so_many_exports_wait_at_a_time(kitchen):
+    for _ in range(MAX_WAITING):
+        kitchen.make()
+    with pytest.raises(BusyError, match="20 exports wait already"):
+        kitchen.make()

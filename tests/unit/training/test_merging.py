@@ -1,0 +1,93 @@
+"""Merged exports of what trainings leave: adapters over plain and quantized bases, classifiers, whole weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForSequenceClassification
+
+from attempts import attempt, chat, labelled, preferences, run, write_rows
+from tunesmith.rundir import EventWriter, RunDirectory
+from tunesmith.spec.events import Exported
+from tunesmith.spec.export import ExportOptions, ExportSpec, Finish, Number, Origin, RowsToAsk, Verification
+from tunesmith.spec.job import AttemptSpec
+from tunesmith.spec.reading import Reading
+from tunesmith.training.exporting import make_export
+from tunesmith.training.reporting import Reporter
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("signals_kept"), pytest.mark.slow]
+
+
+def merged(job: AttemptSpec, folder: Path, dtype: Number = "float32", **changes: Any) -> Verification:
+    """Train, and export what came of it."""
+    code, _ = run(job, folder / "run")
+    assert code == 0
+    artifact = folder / "run/artifact"
+    whole = not (artifact / "adapter_config.json").is_file()
+    wish = ExportSpec(
+        model="ft:x", base_name="x", base_revision=None,
+        base=artifact if whole else job.inputs.model, adapter=None if whole else artifact,
+        options=ExportOptions(format="merged", dtype=dtype, quantization=None), trained_dtype=job.spec.model.dtype,
+        origin=Origin(job_id="a" * 32, spec=job.spec, finish=Finish(steps=4, train_loss=1.5, validation_loss=None)),
+        held_out=None, texts=("a question", "another one"),
+    ).model_copy(update=changes)  # fmt: skip
+    directory = RunDirectory(folder / "export")
+    directory.write_spec(wish)
+    writer = EventWriter(directory)
+    read = directory.read_spec()
+    assert isinstance(read, ExportSpec)
+    make_export(read, directory, Reporter(writer), lambda: None)
+    last = directory.read_events(0)[0][-1]
+    assert isinstance(last, Exported)
+    return last.verification
+
+
+def test_an_adapter_trained_in_bfloat16_over_a_quantized_base_is_merged_into_the_plain_one(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", chat(16))
+    job = attempt(tiny_model, rows, dtype="bfloat16", quantization={"bits": 4}, max_steps=4)
+    found = merged(job, tmp_path, "bfloat16")
+    assert found.kl_divergence <= found.tolerance == pytest.approx(0.04)
+    assert "quantized to 4 bits (nf4)" in (tmp_path / "export/artifact/README.md").read_text()
+
+
+def test_held_out_rows_are_continued_from_their_first_answer(tiny_model: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", chat(16))
+    held = RowsToAsk(path=rows, reading=Reading(), split=None, seed=1)
+    found = merged(attempt(tiny_model, rows, max_steps=4), tmp_path, held_out=held)
+    assert (found.prompts, found.prompts_from) == (8, "validation")
+    assert found.base_kl_divergence is not None
+    assert found.kl_divergence < 1e-5 < found.base_kl_divergence
+
+
+def test_rows_that_cannot_be_asked_give_way_to_rows_of_the_training(tiny_model: Path, tmp_path: Path) -> None:
+    pairs = write_rows(tmp_path / "pairs.jsonl", preferences(8))
+    held = RowsToAsk(path=pairs, reading=Reading(), split=None, seed=1)
+    job = attempt(tiny_model, pairs, method={"kind": "dpo", "parameters": {}}, max_steps=2)
+    found = merged(job, tmp_path, held_out=held)
+    assert (found.prompts, found.prompts_from) == (2, "training")
+
+
+@pytest.mark.parametrize("adapted", [True, False], ids=["lora", "full"])
+def test_a_classifier_keeps_its_scores(tiny_model: Path, tmp_path: Path, adapted: bool) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", labelled(16))
+    changes = {} if adapted else {"adapter": None}
+    method = {"kind": "classification", "parameters": {"labels": 3}}
+    job = attempt(tiny_model, rows, method=method, task="sequence_classification", max_steps=4, **changes)
+    found = merged(job, tmp_path)
+    assert (found.kl_divergence < 1e-6, found.same_choice) == (True, 1.0)
+    folder = tmp_path / "export/artifact"
+    assert AutoModelForSequenceClassification.from_pretrained(folder).config.num_labels == 3
+    assert "AutoModelForSequenceClassification" in (folder / "README.md").read_text()
+
+
+def test_the_card_tells_digests_and_no_addresses(tiny_model: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", chat(16))
+    merged(attempt(tiny_model, rows, max_steps=2), tmp_path)
+    card = (tmp_path / "export/artifact/README.md").read_text()
+    recipe = json.loads(card.partition("```json\n")[2].partition("```")[0])
+    assert recipe["data"]["train"] == {"kind": "file", "sha256": "0" * 64}
+    assert "last validation loss: not measured" in card
+    assert str(tmp_path) not in card

@@ -301,6 +301,9 @@ class Inputs(Frozen):
     adapter: Path | None
     """Folder of the adapter to continue from, in PEFT format. Weights that replace the model's stand in `model`."""
 
+    rows: Path | None = None
+    """Folder in which prepared rows are kept for later trainings, and looked for; none = nowhere."""
+
 
 class AttemptSpec(Frozen):
     """What one attempt's worker is told: the content of `spec.json`."""

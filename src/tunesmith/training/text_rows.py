@@ -11,8 +11,10 @@ from tunesmith.training.model import context_length, load_config, load_tokenizer
 from tunesmith.training.optim import count_steps
 from tunesmith.training.packing import pack
 from tunesmith.training.preparation import Preparation
-from tunesmith.training.receipt import receipt_of
-from tunesmith.training.row_source import source_of
+from tunesmith.training.receipt import SAMPLES, receipt_of
+from tunesmith.training.row_block import BlockRows
+from tunesmith.training.row_cache import kept_rows
+from tunesmith.training.row_source import RowSource, source_of
 from tunesmith.training.shapes import R, Row, RowShape
 from tunesmith.training.stop_tokens import stop_tokens
 from tunesmith.training.text import Encoder
@@ -41,7 +43,7 @@ def require_row(attempt: AttemptSpec, shape: RowShape[R], poll: Callable[[], Non
     """
     source = source_of(attempt, "train")
     assert source is not None
-    _preparation(attempt, load_tokenizer(attempt.inputs.model), shape, poll).require_one(source)
+    preparation_of(attempt, load_tokenizer(attempt.inputs.model), shape, poll).require_one(source)
 
 
 def read_rows(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], workplace: Workplace) -> TextRows[R]:
@@ -51,23 +53,46 @@ def read_rows(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], workplac
         DatasetError: a file or a row cannot be used, or none is left to train or to score.
         ModelLoadError: the tokenizer or the configuration cannot be used.
     """
-    preparation = _preparation(attempt, tokenizer, shape, workplace.poll)
+    preparation = preparation_of(attempt, tokenizer, shape, workplace.poll)
     source = source_of(attempt, "train")
     assert source is not None
-    train = preparation.read(source)
-    validation = _read_validation(attempt, tokenizer, shape, workplace)
+    train = _read(attempt, source, preparation, workplace)
+    validation = read_validation(attempt, tokenizer, shape, workplace)
     test = source_of(attempt, "test")
     sequences = (
-        pack([row.length for row in train], preparation.max_length)
+        pack(train.lengths, preparation.max_length)
         if attempt.spec.data.packing
         else [(index,) for index in range(len(train))]
     )
     rows = TextRows(train, sequences, validation, preparation.max_length)
-    _report(attempt, rows, test.count(workplace.poll) if test else 0, preparation, workplace)
+    _report(attempt, rows, train.first(SAMPLES), test.count(workplace.poll) if test else 0, preparation, workplace)
     return rows
 
 
-def _preparation(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], poll: Callable[[], None]) -> Preparation[R]:
+def _read(attempt: AttemptSpec, source: RowSource, preparation: Preparation[R], workplace: Workplace) -> BlockRows[R]:
+    """The rows of a source: those that an earlier training left, or prepared now and left for the next."""
+    kept = kept_rows(attempt, source, preparation)
+    if kept is None:
+        return preparation.read(source)
+    found = kept.load()
+    if found is not None:
+        return preparation.rows_of(found, source)
+    rows = preparation.read(source)
+    try:
+        kept.store(rows.block)
+    except OSError as error:
+        workplace.reporter.note(f"The prepared rows are not kept for later trainings: {error}", warn=False)
+    return rows
+
+
+def preparation_of(
+    attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], poll: Callable[[], None]
+) -> Preparation[R]:
+    """How rows become token rows for this model, up to the length that it and the job allow.
+
+    Raises:
+        ModelLoadError: the tokenizer or the configuration cannot be used.
+    """
     config, data = load_config(attempt.inputs.model), attempt.spec.data
     return Preparation(
         tokenizer,
@@ -80,18 +105,23 @@ def _preparation(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], poll:
     )
 
 
-def _read_validation(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], workplace: Workplace) -> Sequence[R]:
+def read_validation(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], workplace: Workplace) -> Sequence[R]:
+    """The rows that are scored; none without validation data.
+
+    Raises:
+        DatasetError: the file or a row cannot be used, or none is left to score.
+    """
     source = source_of(attempt, "validation")
     if source is None:
         return []
-    preparation = _preparation(attempt, tokenizer, shape, workplace.poll)
+    preparation = preparation_of(attempt, tokenizer, shape, workplace.poll)
     try:
-        rows = preparation.read(source)
+        rows = _read(attempt, source, preparation, workplace)
     except NothingToTrainError as error:
         raise NothingToTrainError(f"Validation data: {error.message}", hint=error.hint) from error
     if not rows and source.split is not None and source.split.by != "column":
         workplace.reporter.note("There are too few rows for the split: the part `validation` has none.")
-    left_out, cut = preparation.dropped.count, preparation.truncated.count
+    left_out, cut = preparation.seen.dropped.count, preparation.seen.cut.count
     if left_out or cut:
         workplace.reporter.note(
             f"Validation data: {left_out} rows left out and {cut} cut: longer than {preparation.max_length} tokens."
@@ -100,21 +130,26 @@ def _read_validation(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], w
 
 
 def _report(
-    attempt: AttemptSpec, rows: TextRows[R], test_rows: int, preparation: Preparation[R], workplace: Workplace
+    attempt: AttemptSpec,
+    rows: TextRows[R],
+    first: Sequence[R],
+    test_rows: int,
+    preparation: Preparation[R],
+    workplace: Workplace,
 ) -> None:
     for note in (*_notes(attempt, rows), *preparation.notes()):
         workplace.reporter.note(note)
-    receipt = receipt_of(rows.train, preparation)
+    receipt = receipt_of(preparation, first)
     workplace.run.write_receipt(receipt)
     workplace.reporter.write(
         Prepared,
         rows=len(rows.train),
         validation_rows=len(rows.validation),
         test_rows=test_rows,
-        dropped_lines=tuple(preparation.dropped.lines),
-        dropped=preparation.dropped.count,
-        truncated_lines=tuple(preparation.truncated.lines),
-        truncated=preparation.truncated.count,
+        dropped_lines=receipt.dropped.lines,
+        dropped=receipt.dropped.count,
+        truncated_lines=receipt.cut.lines,
+        truncated=receipt.cut.count,
         sequences=len(rows.sequences),
         tokens=receipt.tokens,
         trained_tokens=receipt.trained_tokens,
@@ -122,7 +157,7 @@ def _report(
         lengths=receipt.lengths,
         receipt=workplace.run.receipt.name,
         total_steps=count_steps(attempt.spec.optimization, len(rows.sequences)),
-        sample=_sample(preparation.encoder, rows.train[0], 2000),
+        sample=_sample(preparation.encoder, first[0], 2000),
     )
 
 

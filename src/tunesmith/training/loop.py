@@ -12,8 +12,7 @@ from tunesmith.rundir import RunDirectory
 from tunesmith.spec import events
 from tunesmith.spec.job import JobSpec
 from tunesmith.training.checkpoint import folder_name, remove_folder, write_folder
-from tunesmith.training.optim import build_optimizer, count_steps, learning_rate
-from tunesmith.training.order import DataOrder
+from tunesmith.training.optim import build_optimizer, learning_rate
 from tunesmith.training.reporting import Reporter
 from tunesmith.training.state import Progress, load_state, save_state, seed_all
 from tunesmith.training.step_reports import Outcome, StepReports, means_of, recorded_event, totals_of
@@ -39,8 +38,8 @@ class Loop:
         self._reporter = reporter
         self._flag = flag
         self._fingerprint = spec.model_dump_json()
-        self._total = count_steps(spec.optimization, task.sequence_count)
-        self._order = DataOrder(spec.optimization, task.sequence_count)
+        self._order = task.order
+        self._total = self._order.total
         self._optimizer = build_optimizer(task.model, spec.optimization)
         self._parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self._saved: list[tuple[int, bool]] = []
@@ -57,6 +56,7 @@ class Loop:
         """
         self._task.load(folder)
         self.progress = load_state(folder, self._fingerprint, self._optimizer, self._task.model)
+        self._order.restore(self.progress.step, self.progress.order)
 
     def run(self) -> None:
         """Train to the last step.
@@ -75,6 +75,7 @@ class Loop:
                 self._train_step()
                 self._finish_step(self.progress.step)
             self._flag.poll()
+            self._order.finish()
         except StopRequested:
             if self.progress.step and self.progress.step not in dict(self._saved):
                 self._save(offered=False)
@@ -201,7 +202,8 @@ class Loop:
 
     def _fill(self, folder: Path) -> None:
         self._task.save(folder)
-        self.progress = self.progress.model_copy(update={"window": self._reports.window})
+        position = self._order.state(self.progress.step)
+        self.progress = self.progress.model_copy(update={"window": self._reports.window, "order": position})
         save_state(folder, self.progress, self._fingerprint, self._optimizer, self._task.model)
 
     def _prune(self, *, offered: bool, keep: int | None) -> None:

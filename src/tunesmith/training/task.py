@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from tunesmith.training.order import Order
+
 TOKEN_ACCURACY = "token_accuracy"
 """The figure of tasks that learn tokens: the share of trained tokens that were the model's first choice."""
 
@@ -62,8 +64,8 @@ class Task(Protocol):
         ...
 
     @property
-    def sequence_count(self) -> int:
-        """Training sequences of one epoch, which `batch_size` counts."""
+    def order(self) -> Order:
+        """Which sequences, of which a batch has `batch_size`, each step trains on."""
         ...
 
     def micro_batches(self, sequences: Sequence[int]) -> list[MicroBatch]:

@@ -20,6 +20,8 @@ from tunesmith.training.stop_tokens import stop_tokens
 from tunesmith.training.text import Encoder
 from tunesmith.training.workplace import Workplace
 
+_SAMPLE_CHARACTERS = 2000
+
 
 @dataclass(frozen=True, eq=False)
 class TextRows(Generic[R]):
@@ -137,7 +139,7 @@ def _report(
     preparation: Preparation[R],
     workplace: Workplace,
 ) -> None:
-    for note in (*_notes(attempt, rows), *preparation.notes()):
+    for note in (*settled_notes(attempt, rows.max_length), *preparation.notes()):
         workplace.reporter.note(note)
     receipt = receipt_of(preparation, first)
     workplace.run.write_receipt(receipt)
@@ -157,22 +159,21 @@ def _report(
         lengths=receipt.lengths,
         receipt=workplace.run.receipt.name,
         total_steps=count_steps(attempt.spec.optimization, len(rows.sequences)),
-        sample=_sample(preparation.encoder, first[0], 2000),
+        sample=sample_of(preparation.encoder, first[0]),
     )
 
 
-def _sample(encoder: Encoder, row: Row, limit: int) -> str:
+def sample_of(encoder: Encoder, row: Row) -> str:
     """A row's text with trained spans between `⟦` and `⟧`, with an equal share of the characters for each sequence."""
-    share = limit // len(row.sequences)
+    share = _SAMPLE_CHARACTERS // len(row.sequences)
     return "\n\n".join(encoder.show(sequence, share - 2) for sequence in row.sequences)
 
 
-def _notes(attempt: AttemptSpec, rows: TextRows[R]) -> list[str]:
+def settled_notes(attempt: AttemptSpec, max_length: int) -> list[str]:
+    """What becomes of the job's wishes, with sequences of up to `max_length` tokens."""
     notes, data = [], attempt.spec.data
-    if rows.max_length < data.max_length:
-        notes.append(
-            f"`max_length` is lowered from {data.max_length} to {rows.max_length}, the model's own context length."
-        )
+    if max_length < data.max_length:
+        notes.append(f"`max_length` is lowered from {data.max_length} to {max_length}, the model's own context length.")
     if data.split is not None and attempt.inputs.validation is not None:
         notes.append("The split has no effect: there is validation data, so all training data is trained on.")
     return notes

@@ -22,6 +22,7 @@ from tunesmith.assets.custom_models import CustomModels
 from tunesmith.assets.datasets import Datasets
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
+from tunesmith.assets.row_cache import RowCache
 from tunesmith.assets.uploads import Uploads
 from tunesmith.dialects import Services
 from tunesmith.jobs.admission import Admission
@@ -161,7 +162,8 @@ def _build(
         kind: module.create(limits, settings.hub_url) for kind, module in load_plugins("tunesmith.sources").items()
     }
     fetcher = Fetcher(database, sources, hub, base_models, secrets, storage)
-    resolver = InputResolver(database, base_models, hub, storage)
+    rows = RowCache(home.rows, storage, settings.max_row_cache_bytes)
+    resolver = InputResolver(database, base_models, hub, storage, rows)
     admission = Admission(database, runner, fetcher, resolver, storage, home.checks, settings.unavailable_resources)
     publisher = Publisher(storage, use, home.models)
     organisations, keys = Organisations(database), ApiKeys(database)
@@ -190,4 +192,4 @@ def _build(
     preparer = Preparer(database, admission, use)
     supervisor = Supervisor(database, runner, publisher, use, home.jobs, server_id)
     scheduler = Scheduler(database, runner, resolver, use, home.jobs, server_id)
-    return open_doors, preparer, [supervisor, preparer, scheduler, Tidier(database, use, upload_parts, hub)]
+    return open_doors, preparer, [supervisor, preparer, scheduler, Tidier(database, use, upload_parts, hub, rows)]

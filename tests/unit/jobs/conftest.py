@@ -9,6 +9,7 @@ from stored_jobs import job_spec
 from tunesmith.access.caller import LOCAL
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.models import BaseModels
+from tunesmith.assets.row_cache import RowCache
 from tunesmith.devices import CPU
 from tunesmith.jobs.admission import Admitted
 from tunesmith.jobs.inputs import InputResolver
@@ -121,7 +122,8 @@ def house(tmp_path):
     storage = Storage(tmp_path / "files")
     use = ContentUse(storage)
     hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
-    resolver = InputResolver(database, BaseModels({"m": model}, ()), hub, storage)
+    rows = RowCache(tmp_path / "rows", storage, 10_000_000)
+    resolver = InputResolver(database, BaseModels({"m": model}, ()), hub, storage, rows)
     publisher = Publisher(storage, use, tmp_path / "models")
     runs = tmp_path / "jobs"
     yield House(

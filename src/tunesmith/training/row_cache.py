@@ -1,14 +1,14 @@
 """Prepared rows on disk: what one training prepared, the next finds.
 
-Below the folder that a worker is given: `<SHA-256 of the file>/<key>/NAME.safetensors`. The key covers all that rows
+Below the folder that a worker is given: `<SHA-256 of the file>/<key>/`. The key covers all that rows
 depend on: which of them, the model's tokenizer and template, the method, the length limit, and this code.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,6 @@ from tunesmith.training.row_source import RowSource
 from tunesmith.training.shapes import R
 
 _TOKENIZER_FILES = {".json", ".jinja", ".txt", ".model"}
-_FIELDS = tuple(field.name for field in fields(RowBlock))
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,8 @@ class KeptRows:
 
     def load(self) -> RowBlock | None:
         """All rows, if they are there and as they were written."""
-        return read_block(self.folder / "rows.safetensors")
+        arrays = read_arrays(self.folder / "rows.safetensors")
+        return None if arrays is None else RowBlock(**arrays)
 
     def store(self, block: RowBlock) -> None:
         """Keep all rows.
@@ -45,7 +45,7 @@ class KeptRows:
         Raises:
             OSError: they cannot be written.
         """
-        write_block(self.folder / "rows.safetensors", block)
+        write_arrays(self.folder / "rows.safetensors", vars(block))
 
 
 def kept_rows(attempt: AttemptSpec, source: RowSource, preparation: Preparation[R]) -> KeptRows | None:
@@ -72,20 +72,20 @@ def kept_rows(attempt: AttemptSpec, source: RowSource, preparation: Preparation[
     return KeptRows(attempt.inputs.rows / content.sha256 / key[:32])
 
 
-def read_block(path: Path) -> RowBlock | None:
-    """A block, if it is there and as it was written. Marks its folder as used."""
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a file, if it is there and as it was written. Marks its folder as used."""
     try:
         with safe_open(path, framework="np") as file:
-            block = RowBlock(**{name: file.get_tensor(name) for name in _FIELDS})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             digest = (file.metadata() or {}).get("sha256")
         os.utime(path.parent)
     except (OSError, SafetensorError):
         return None
-    return block if digest == _sha256(block) else None
+    return arrays if digest == _sha256(arrays) else None
 
 
-def write_block(path: Path, block: RowBlock) -> None:
-    """Write a block so that it is either absent or whole.
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a file of arrays so that it is either absent or whole.
 
     Raises:
         OSError: it cannot be written.
@@ -93,7 +93,9 @@ def write_block(path: Path, block: RowBlock) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: getattr(block, name) for name in _FIELDS}, aside, {"sha256": _sha256(block)})
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, aside, {"sha256": _sha256(arrays)}
+        )
         aside.replace(path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
@@ -101,10 +103,9 @@ def write_block(path: Path, block: RowBlock) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _sha256(block: RowBlock) -> str:
+def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for name in _FIELDS:
-        array: np.ndarray = getattr(block, name)
+    for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -1,9 +1,9 @@
 """The sequences of a training whose rows are prepared while it runs.
 
 A pass goes over the rows in an order of its own, cut into windows. If the job packs, a window's rows are packed among
-themselves and its sequences shuffled. Batches are cut from the line of all sequences; none reaches from one pass into the
-next. How many steps there are is planned once, from all rows' bytes and the first window's tokens. Where the plan and the
-passes differ by some steps, another pass is begun, or the last one not ended.
+themselves and its sequences shuffled. Batches are cut from the line of all sequences; none reaches from one pass into
+the next. How many steps there are is planned once, from all rows' bytes and the first window's tokens. Where the plan
+and the passes differ by some steps, another pass is begun, or the last one not ended.
 """
 
 import math
@@ -164,7 +164,8 @@ class StreamOrder:
         return place.sequence == 0 and place.window > 0 and place.window % self._per_pass == 0
 
     def state(self, step: int) -> dict[str, Any]:
-        """Where the training is, and what was seen."""
+        """Where the training is, and what was seen. What was prepared so far is left on disk as well."""
+        self._pieces.keep()
         return StreamState(place=self._places[step], windows=self._counted, seen=self.seen).model_dump()
 
     def restore(self, step: int, state: Mapping[str, Any]) -> None:

@@ -9,6 +9,8 @@ from tunesmith.spec.events import Prepared
 from tunesmith.spec.job import AttemptSpec
 from tunesmith.training.preparation import Preparation
 from tunesmith.training.receipt import receipt_of
+from tunesmith.training.row_cache import kept_rows
+from tunesmith.training.row_shelf import RowShelf
 from tunesmith.training.row_source import RowSource, source_of
 from tunesmith.training.shapes import RowShape
 from tunesmith.training.stream import StreamOrder
@@ -64,7 +66,8 @@ def _begun(
     attempt: AttemptSpec, rows: IndexedRows, source: RowSource, preparation: Preparation[TokenRow], workplace: Workplace
 ) -> StreamOrder:
     optimization = attempt.spec.optimization
-    pieces = Pieces(rows, preparation, optimization.seed)
+    kept = kept_rows(attempt, source, preparation)
+    pieces = Pieces(rows, preparation, optimization.seed, RowShelf(kept.folder if kept else None, len(rows)))
     return StreamOrder(
         pieces,
         source,

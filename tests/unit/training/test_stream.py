@@ -48,12 +48,19 @@ def test_a_large_file_is_trained_like_one_that_is_prepared_whole(tiny_model: Pat
     assert "20,500 of 20,500 rows were prepared as the training went on" in _messages(streamed)
 
 
-@pytest.mark.parametrize("packing", [False, True])
-def test_a_resumed_stream_equals_an_undisturbed_one(tiny_model: Path, tmp_path: Path, packing: bool) -> None:
+@pytest.mark.parametrize(
+    ("packing", "max_length", "batch_size"),
+    [(False, 256, 300), (True, 256, 20), (True, 1024, 7)],
+    ids=["rows", "packed", "windows of several pieces"],
+)
+def test_a_resumed_stream_equals_an_undisturbed_one(
+    tiny_model: Path, tmp_path: Path, packing: bool, max_length: int, batch_size: int
+) -> None:
     rows = _large(tmp_path / "rows.jsonl")
     changes: dict[str, Any] = {
         "packing": packing,
-        "batch_size": 20 if packing else 300,
+        "max_length": max_length,
+        "batch_size": batch_size,
         "max_steps": 9,
         "save_steps": 4,
     }
@@ -71,7 +78,6 @@ def test_a_resumed_stream_equals_an_undisturbed_one(tiny_model: Path, tmp_path: 
 def test_a_stream_goes_on_in_the_next_pass_where_fewer_rows_are_left_than_planned(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    # Blank lines are no rows; every other row is too long for the limit, but not for the plan.
     rows = _large(tmp_path / "rows.jsonl", lambda number: {"text": "word " * (60 if number % 2 else 3)})
     changes: dict[str, Any] = {"batch_size": 4000, "epochs": 2.0, "max_length": 32, "save_steps": "epoch"}
     code, events = run(attempt(tiny_model, rows, **changes), tmp_path / "run")

@@ -80,6 +80,8 @@ class Loop:
             if self.progress.step and self.progress.step not in dict(self._saved):
                 self._save(offered=False)
             raise
+        finally:
+            self._order.close()
 
     def finish(self) -> float:
         """Write and verify the artifact. Returns by how much it changes the base model's logits.

@@ -49,6 +49,10 @@ class Order(Protocol):
         """Report what was seen, after the last step."""
         ...
 
+    def close(self) -> None:
+        """End what prepares sequences; no more are asked for."""
+        ...
+
 
 class DataOrder:
     """A new permutation each epoch, cut into batches. Any step can be asked for, so resuming needs no replay.
@@ -96,6 +100,9 @@ class DataOrder:
 
     def finish(self) -> None:
         """Nothing is left to tell."""
+
+    def close(self) -> None:
+        """Nothing is under way."""
 
 
 def permutation(seed: int, epoch: int, count: int) -> torch.Tensor:

@@ -185,8 +185,11 @@ class StreamOrder:
 
     def finish(self) -> None:
         """Report what was seen, after the last step."""
-        self._pieces.close()
         self._report(self)
+
+    def close(self) -> None:
+        """End the helpers."""
+        self._pieces.close()
 
     def _measured(self) -> int:
         """Pieces of a window, by the tokens of the first."""

@@ -1,15 +1,19 @@
 """Rows that are prepared as the training goes on: the same training, begun sooner."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from attempts import attempt, checkpoint, losses, of_kind, run, write_rows
 from tunesmith.rundir import RunDirectory
-from tunesmith.spec.events import CheckpointSaved, Failed, Metrics, Note, Prepared, Succeeded
+from tunesmith.spec.events import CheckpointSaved, Failed, Metrics, Note, Prepared, Stopped, Succeeded
+from tunesmith.training.text_task import TextTask
 
 pytestmark = [pytest.mark.usefixtures("signals_kept"), pytest.mark.slow]
 
@@ -73,6 +77,31 @@ def test_a_resumed_stream_equals_an_undisturbed_one(
         event.epoch for event in of_kind(undisturbed, Metrics)
     ][4:]
     assert _messages(resumed) == _messages(undisturbed)
+
+
+def test_a_stopped_stream_leaves_no_helper_and_goes_on_where_it_was(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = _large(tmp_path / "rows.jsonl")
+    changes: dict[str, Any] = {"batch_size": 400, "max_steps": 5}
+    _, undisturbed = run(attempt(tiny_model, rows, **changes), tmp_path / "first")
+    steps: list[int] = []
+
+    def micro_batches(self: TextTask, sequences: Any, real: Any = TextTask.micro_batches) -> Any:
+        steps.append(len(sequences))
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, sequences)
+
+    monkeypatch.setattr(TextTask, "micro_batches", micro_batches)
+    before = psutil.Process().children()
+    code, stopped = run(attempt(tiny_model, rows, **changes), tmp_path / "second")
+    assert code == 0
+    assert of_kind(stopped, Stopped)[0].step == 3
+    assert psutil.Process().children() == before
+    again = attempt(tiny_model, rows, **changes, resume_from=[checkpoint(stopped, tmp_path / "second", 3)])
+    _, resumed = run(again, tmp_path / "third")
+    assert losses(stopped) + losses(resumed) == losses(undisturbed)
 
 
 def test_a_stream_goes_on_in_the_next_pass_where_fewer_rows_are_left_than_planned(

@@ -23,9 +23,17 @@ def read_json_lines(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
         DatasetError: a line is no JSON object in UTF-8, repeats a key, or holds NaN or half a surrogate pair.
     """
     for line, text in text_lines.text_lines(file):
-        stripped = text.strip(_SPACE)
-        if stripped:
-            yield line, _quick(stripped) or _strict(text, line)
+        if text.strip(_SPACE):
+            yield line, json_row(text, line)
+
+
+def json_row(text: str, line: int) -> dict[str, Any]:
+    """The object of a line that is not blank.
+
+    Raises:
+        DatasetError: as for `read_json_lines`.
+    """
+    return _quick(text.strip(_SPACE)) or _strict(text, line)
 
 
 def read_json_array(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:

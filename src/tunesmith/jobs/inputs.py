@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunesmith.assets.models import BaseModels, check_loadable
+from tunesmith.assets.row_cache import RowCache
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec.errors import AdapterError, CheckpointNotFoundError, ModelNotFoundError, UnavailableError
 from tunesmith.spec.job import DataSource, Inputs, JobSpec, ModelSpec, StartSpec
@@ -16,11 +17,12 @@ from tunesmith.store.models import ProducedModel
 class InputResolver:
     """Finds what a spec names. Everything remote was fetched before."""
 
-    def __init__(self, database: Database, bases: BaseModels, hub: HubModels, storage: Storage) -> None:
+    def __init__(self, database: Database, bases: BaseModels, hub: HubModels, storage: Storage, rows: RowCache) -> None:
         self._database = database
         self._bases = bases
         self._hub = hub
         self._storage = storage
+        self._rows = rows
 
     def resolve(self, org: str, spec: JobSpec) -> Inputs:
         """Local paths for an organisation's spec.
@@ -37,6 +39,7 @@ class InputResolver:
             train=self._content(spec.data.train),
             validation=self._content(validation) if validation else None,
             adapter=adapter,
+            rows=self._rows.folder(org),
         )
 
     def weights(self, model: ProducedModel) -> tuple[Path, Path | None]:

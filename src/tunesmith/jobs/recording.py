@@ -43,9 +43,12 @@ class Recorder:
     def _(self, event: reported.Prepared) -> None:
         jobs.change(self._connection, self._attempt.job_id, total_steps=event.total_steps)
         share = "" if event.trained_share is None else f" ({event.trained_share:.1%})"
+        how = "Data prepared"
+        if event.sampled_rows is not None:
+            how = f"Data is prepared as the training goes on; planned from {event.sampled_rows:,} rows"
         self._tell(
             event,
-            f"Data prepared: {event.rows:,} rows, {event.tokens:,} tokens an epoch of which {event.trained_tokens:,}"
+            f"{how}: {event.rows:,} rows, {event.tokens:,} tokens an epoch of which {event.trained_tokens:,}"
             f"{share} carry loss, {event.total_steps:,} steps.",
         )
         if event.validation_rows or event.test_rows:

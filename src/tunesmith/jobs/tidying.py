@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.files import delete_expired
+from tunesmith.assets.row_cache import RowCache
 from tunesmith.assets.uploads import delete_expired_uploads
 from tunesmith.jobs.fetching import shown
 from tunesmith.sources.hub.models import HubModels
@@ -52,13 +53,14 @@ def _secrets_of(job: Job) -> list[str]:
 
 
 class Tidier:
-    """Looks for expired files and uploads, and for what broken-off downloads left, once a minute."""
+    """Looks for expired files and uploads, and for what downloads and earlier trainings left, once a minute."""
 
-    def __init__(self, database: Database, use: ContentUse, parts: Storage, hub: HubModels) -> None:
+    def __init__(self, database: Database, use: ContentUse, parts: Storage, hub: HubModels, rows: RowCache) -> None:
         self._database = database
         self._use = use
         self._parts = parts
         self._hub = hub
+        self._rows = rows
         self._next = 0.0
 
     def tick(self) -> None:
@@ -70,3 +72,4 @@ class Tidier:
             delete_expired(connection, self._use, at=time.time())
             delete_expired_uploads(connection, self._parts, at=time.time())
         self._hub.tidy(_LEFT_OVER_SECONDS)
+        self._rows.tidy()

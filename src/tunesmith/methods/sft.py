@@ -47,16 +47,25 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     """
     from tunesmith.training.model import load_tokenizer
     from tunesmith.training.model_task import open_model
+    from tunesmith.training.order import DataOrder
+    from tunesmith.training.streamed_rows import stream_rows
     from tunesmith.training.supervised_rows import SupervisedShape
     from tunesmith.training.text_rows import read_rows
-    from tunesmith.training.text_task import TextTask
+    from tunesmith.training.text_task import GroupedRows, TextTask
 
     tokenizer = load_tokenizer(attempt.inputs.model)
     shape = SupervisedShape(attempt.spec.method.kind, _parameters(attempt).train_on)
+    streamed = stream_rows(attempt, tokenizer, shape, workplace)
+    if streamed is not None:
+        workplace.poll()
+        stream = streamed.train
+        opened = open_model(attempt, workplace, tokenizer, stream.samples[0], streamed.max_length)
+        return TextTask(opened, order=stream, sequences=stream, validation=streamed.validation)
     rows = read_rows(attempt, tokenizer, shape, workplace)
     workplace.poll()
     opened = open_model(attempt, workplace, tokenizer, rows.train[0], rows.longest)
-    return TextTask(opened, rows=rows.train, sequences=rows.sequences, validation=rows.validation)
+    order = DataOrder(attempt.spec.optimization, len(rows.sequences))
+    return TextTask(opened, order=order, sequences=GroupedRows(rows.train, rows.sequences), validation=rows.validation)
 
 
 def _parameters(attempt: AttemptSpec) -> Parameters:

@@ -46,6 +46,11 @@ class Home:
         return self.path / "cache" / "hub"
 
     @property
+    def rows(self) -> Path:
+        """Prepared rows, kept for later trainings."""
+        return self.path / "cache" / "rows"
+
+    @property
     def keys(self) -> Path:
         """The keys that secrets are encrypted with."""
         return self.path / "keys"

@@ -22,6 +22,7 @@ from tunesmith.assets.custom_models import CustomModels
 from tunesmith.assets.datasets import Datasets
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
+from tunesmith.assets.row_cache import RowCache
 from tunesmith.assets.uploads import Uploads
 from tunesmith.dialects import Services
 from tunesmith.jobs.admission import Admission
@@ -167,7 +168,8 @@ def _build(
         kind: module.create(limits, settings.hub_url) for kind, module in load_plugins("tunesmith.sources").items()
     }
     fetcher = Fetcher(database, sources, hub, base_models, secrets, storage)
-    resolver = InputResolver(database, base_models, hub, storage)
+    rows = RowCache(home.rows, storage, settings.max_row_cache_bytes)
+    resolver = InputResolver(database, base_models, hub, storage, rows)
     admission = Admission(
         database,
         runner,
@@ -212,5 +214,5 @@ def _build(
     exporter = Exporter(database, runner, orders, home.exports)
     uploads = HubUploads(limits, settings.hub_url)
     pusher = Pusher(database, secrets, resolver, uploads, settings.hub_url, home.exports)
-    tidier = Tidier(database, use, upload_parts, hub)
+    tidier = Tidier(database, use, upload_parts, hub, rows)
     return open_doors, (preparer, pusher), [supervisor, preparer, scheduler, exporter, pusher, tidier]

@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=8 * 1024**3, ge=1)
     """Largest file that may be uploaded."""
 
+    max_row_cache_bytes: int = Field(default=16 * 1024**3, ge=0)
+    """How much of prepared rows is kept for later trainings; 0 keeps nothing."""
+
     @field_validator("visible_gpus", mode="after")
     @classmethod
     def _or_cudas(cls, value: str | None) -> str | None:

@@ -67,6 +67,10 @@ class Prepared(_Event):
     lengths: tuple[tuple[int, int], ...] = ()
     """Rows by length: a power of two, and the rows of at most so many tokens and more than half as many."""
 
+    sampled_rows: int | None = None
+    """Rows that were looked at before the first step, if the others are prepared as the training goes on. `rows` are
+    then those of the file, what was dropped or cut and `lengths` are of these rows, and other figures are estimates."""
+
     receipt: str | None = None
     """File with the mask receipt, relative to the attempt's run directory."""
 

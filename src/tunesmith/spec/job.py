@@ -413,6 +413,9 @@ class Inputs(Frozen):
     adapter: Path | None
     """Folder of the adapter to continue from, in PEFT format. Weights that replace the model's stand in `model`."""
 
+    rows: Path | None = None
+    """Folder in which prepared rows are kept for later trainings, and looked for; none = nowhere."""
+
 
 class DeviceFacts(Frozen):
     """The device that an attempt runs on, or is planned for."""

@@ -62,6 +62,19 @@ class JudgedShape:
         rows = encoder.encode([supervised(each.line, each.prompt, each.completion, each.tools) for each in judged])
         return [JudgedRow(row, each.good) for row, each in zip(rows, judged, strict=True)]
 
+    @property
+    def width(self) -> int:
+        """Token sequences of a row."""
+        return 1
+
+    def label_of(self, row: JudgedRow) -> int:
+        """1 for a good answer."""
+        return int(row.good)
+
+    def row_of(self, sequences: tuple[TokenRow, ...], label: int) -> JudgedRow:
+        """The answer and its judgement."""
+        return JudgedRow(sequences[0], bool(label))
+
     def _checked(self, example: Example) -> Judged:
         if isinstance(example, Judged) and is_plain(example):
             return example

@@ -13,6 +13,7 @@ from torch import Tensor
 from tunesmith.training.batching import TextBatch
 from tunesmith.training.judged_rows import JudgedRow
 from tunesmith.training.model_task import ModelTask, OpenedModel
+from tunesmith.training.order import DataOrder, Order
 from tunesmith.training.reference import reference_log_probs
 from tunesmith.training.task import Figure, Measured, MicroBatch
 from tunesmith.training.text import TokenRow
@@ -72,9 +73,9 @@ class KtoTask(ModelTask):
     undesirable_weight: float
 
     @property
-    def sequence_count(self) -> int:
-        """Answers of one epoch."""
-        return len(self.train.rows)
+    def order(self) -> Order:
+        """Each answer is a sequence."""
+        return DataOrder(self.opened.card.spec.optimization, len(self.train.rows))
 
     def micro_batches(self, sequences: Sequence[int]) -> list[MicroBatch]:
         """The forward passes of one optimizer step."""

@@ -52,6 +52,19 @@ class LabelledShape:
         """
         return [self._row(encoder, self._checked(example)) for example in examples]
 
+    @property
+    def width(self) -> int:
+        """Token sequences of a row."""
+        return 1
+
+    def label_of(self, row: LabelledRow) -> int:
+        """The class."""
+        return row.label
+
+    def row_of(self, sequences: tuple[TokenRow, ...], label: int) -> LabelledRow:
+        """The text and its class."""
+        return LabelledRow(sequences[0], label)
+
     def _row(self, encoder: Encoder, example: Labelled) -> LabelledRow:
         if isinstance(example.content, str):
             return LabelledRow(encoder.as_is(example.line, example.content), example.label)

@@ -17,8 +17,7 @@ from tunesmith.spec.job import JobSpec
 from tunesmith.training.checkpoint import folder_name, verify_folder, write_folder
 from tunesmith.training.healing import Healing
 from tunesmith.training.keeping import Keeping, Kept
-from tunesmith.training.optim import build_optimizer, count_steps, learning_rate
-from tunesmith.training.order import DataOrder
+from tunesmith.training.optim import build_optimizer, learning_rate
 from tunesmith.training.reporting import Reporter
 from tunesmith.training.sampling import report_samples
 from tunesmith.training.selection import is_time_to_end, with_evaluation
@@ -55,8 +54,8 @@ class Loop:
         self._flag = flag
         self._fingerprints = fingerprints
         self._at = at
-        self._total = count_steps(spec.optimization, task.sequence_count)
-        self._order = DataOrder(spec.optimization, task.sequence_count)
+        self._order = task.order
+        self._total = self._order.total
         self._optimizer = build_optimizer(task.model, spec.optimization)
         self._parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self._keeping = Keeping(run, spec, reporter)
@@ -81,6 +80,7 @@ class Loop:
         self.progress = load_state(folder, self._optimizer, self._task.model)
         if self.progress.portion is not None:
             self._healing.take(self.progress.portion)
+        self._order.restore(self.progress.step, self.progress.order)
         self._newest = folder
         return differences(before, self._fingerprints)
 
@@ -108,10 +108,13 @@ class Loop:
                 self._carry_out(self._train_step)
                 self._finish_step(self.progress.step)
             self._flag.poll()
+            self._order.finish()
         except StopRequested:
             if self.progress.step and not self._keeping.has(self.progress.step):
                 self._save(offered=False)
             raise
+        finally:
+            self._order.close()
         if self.progress.step < self._total:
             self._tell_early_end()
 
@@ -351,6 +354,7 @@ class Loop:
             update={
                 "window": self._reports.window,
                 "levels": self._reports.levels,
+                "order": self._order.state(self.progress.step),
                 "portion": self._healing.portion,
             }
         )

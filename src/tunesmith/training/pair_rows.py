@@ -49,6 +49,20 @@ class PairShape:
         rejected = encoder.encode([supervised(pair.line, pair.prompt, pair.rejected, pair.tools) for pair in pairs])
         return [PairRow(*rows) for rows in zip(chosen, rejected, strict=True)]
 
+    @property
+    def width(self) -> int:
+        """Token sequences of a row."""
+        return 2
+
+    def label_of(self, _row: PairRow) -> int:
+        """Nothing."""
+        return 0
+
+    def row_of(self, sequences: tuple[TokenRow, ...], _label: int) -> PairRow:
+        """The pair of a preferred answer and the other."""
+        chosen, rejected = sequences
+        return PairRow(chosen, rejected)
+
     def _checked(self, example: Example) -> Preference:
         if isinstance(example, Preference) and is_plain(example):
             return example

@@ -29,7 +29,7 @@ def planned_rows(attempt: AttemptSpec, source: RowSource, preparation: Preparati
     purpose = "plan" if attempt.purpose == "plan" or attempt.rows is None else "check"
     sample = preparation.sample(source, _ROWS[purpose], _SECONDS[purpose])
     is_exact = sample.is_whole and source.share == 1
-    tokens = [row.tokens for row in sample.rows]
+    seen, tokens = preparation.seen, sample.rows.tokens
     sequences = _sequences(attempt, preparation.max_length, sample)
     factor, spread = (1.0, 0.0) if is_exact else (_factor(attempt, source, sample), _spread(tokens))
     all_sequences = _scaled(len(sequences), factor, spread)
@@ -40,16 +40,16 @@ def planned_rows(attempt: AttemptSpec, source: RowSource, preparation: Preparati
         read=sample.read,
         rows=_scaled(len(sample.rows), factor, spread),
         tokens=all_tokens,
-        trained_tokens=_scaled(sum(row.trained_count for row in sample.rows), factor, spread),
+        trained_tokens=_scaled(seen.trained_tokens, factor, spread),
         mean=statistics.fmean(tokens),
         longest=max(tokens),
         longest_sequence=max(sequences),
         max_length=preparation.max_length,
-        dropped=preparation.dropped.count,
-        dropped_lines=tuple(preparation.dropped.lines),
-        truncated=preparation.truncated.count,
-        truncated_lines=tuple(preparation.truncated.lines),
-        untrained=preparation.untrainable.count,
+        dropped=seen.dropped.count,
+        dropped_lines=seen.dropped.lines,
+        truncated=seen.cut.count,
+        truncated_lines=seen.cut.lines,
+        untrained=seen.untrained.count,
         token_sequences=len(sample.rows[0].sequences),
         sequences=all_sequences,
         steps=steps,
@@ -60,8 +60,8 @@ def planned_rows(attempt: AttemptSpec, source: RowSource, preparation: Preparati
 def _sequences(attempt: AttemptSpec, max_length: int, sample: Sample[R]) -> list[int]:
     """Tokens of each training sequence."""
     if not attempt.spec.data.packing:
-        return [row.tokens for row in sample.rows]
-    lengths = [row.length for row in sample.rows]
+        return sample.rows.tokens
+    lengths = sample.rows.lengths
     return [sum(lengths[row] for row in group) for group in pack(lengths, max_length)]
 
 

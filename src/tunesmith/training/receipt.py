@@ -16,48 +16,51 @@ import numpy as np
 
 from tunesmith.spec.errors import ChatTemplateError, TunesmithError
 from tunesmith.spec.reading import AS_FOUND
-from tunesmith.spec.receipt import REFUSED, Lines, Piece, Receipt, ReceiptRow
+from tunesmith.spec.receipt import REFUSED, Piece, Receipt, ReceiptRow
 from tunesmith.training.model import context_length, load_config, load_tokenizer
-from tunesmith.training.preparation import Preparation, Tally, histogram
+from tunesmith.training.preparation import Preparation
 from tunesmith.training.row_source import RowSource
 from tunesmith.training.shapes import R
 from tunesmith.training.stop_tokens import stop_tokens
 from tunesmith.training.supervised_rows import SupervisedShape
 from tunesmith.training.text import Encoder, TokenRow
 
-_SAMPLES = 5
+SAMPLES = 5
+"""Rows that a receipt shows."""
+
 _PIECE_CHARACTERS = 1200
 
 
-def receipt_of(rows: Sequence[R], preparation: Preparation[R]) -> Receipt:
-    """What rows train, read off their tokens and masks.
+def receipt_of(preparation: Preparation[R], rows: Sequence[R]) -> Receipt:
+    """What the rows that were prepared train, read off their tokens and masks; `rows` are the first of them.
 
     Raises:
         ChatTemplateError: no row trains the model to stop, as the chat template ends turns that others follow with
             another mark, and the last ones are not trained.
     """
-    encoder = preparation.encoder
-    sequences = [sequence for row in rows for sequence in row.sequences]
-    ends = _ends(sequences, encoder)
-    tokens, trained = sum(row.tokens for row in rows), sum(row.trained_count for row in rows)
+    encoder, seen = preparation.encoder, preparation.seen
+    ends: Counter[str] = Counter()
+    for end, count in seen.ends.items():
+        ends[encoder.decode(np.array([end])) if end >= 0 else ""] += count
+    shown = [sequence for row in rows for sequence in row.sequences]
     receipt = Receipt(
-        rows=len(rows),
-        tokens=tokens,
-        trained_tokens=trained,
-        trained_share=trained / tokens,
+        rows=seen.rows,
+        tokens=seen.tokens,
+        trained_tokens=seen.trained_tokens,
+        trained_share=seen.trained_tokens / seen.tokens,
         turns=ends.total(),
         ended_turns=ends.total() - ends[""],
         ends=dict(ends.most_common()),
         stops=tuple(encoder.decode(np.array([stop])) for stop in sorted(encoder.stops)),
         max_length=preparation.max_length,
-        dropped=_lines(preparation.dropped),
-        cut=_lines(preparation.truncated),
-        untrained=_lines(preparation.untrainable),
-        findings=dict(sorted(encoder.findings.items())),
-        lengths=histogram(row.length for row in rows),
-        samples=tuple(_shown(sequence, encoder) for sequence in sequences[:_SAMPLES]),
+        dropped=seen.dropped,
+        cut=seen.cut,
+        untrained=seen.untrained,
+        findings=dict(sorted(seen.findings.items())),
+        lengths=tuple(sorted(seen.lengths.items())),
+        samples=tuple(_shown(sequence, encoder) for sequence in shown[:SAMPLES]),
     )
-    if receipt.ended_turns == 0 and encoder.findings["mark_untrained"]:
+    if receipt.ended_turns == 0 and "mark_untrained" in seen.findings:
         raise ChatTemplateError(
             "No row trains the model to stop: the chat template ends turns that others follow with a mark at which the "
             "model does not stop, and no last turn is trained.",
@@ -82,23 +85,8 @@ def inspect_file(path: Path, model: Path, max_length: int) -> Receipt:
         over_long="drop",
         poll=lambda: None,
     )
-    return receipt_of(preparation.read(RowSource(path, AS_FOUND, None, "train", 1.0, None, 0)), preparation)
-
-
-def _ends(rows: Sequence[TokenRow], encoder: Encoder) -> Counter[str]:
-    """Last tokens of the stretches of trained tokens that make the model stop; others count as an empty text."""
-    last: Counter[int] = Counter()
-    for row in rows:
-        is_last = row.trained & ~np.append(row.trained[1:], False)
-        last.update(row.ids[is_last].tolist())
-    ends: Counter[str] = Counter()
-    for token, count in last.items():
-        ends[encoder.decode(np.array([token])) if token in encoder.stops else ""] += count
-    return ends
-
-
-def _lines(tally: Tally) -> Lines:
-    return Lines(count=tally.count, lines=tuple(tally.lines))
+    rows = preparation.read(RowSource(path, AS_FOUND, None, "train", 1.0, None, 0))
+    return receipt_of(preparation, rows.first(SAMPLES))
 
 
 def _shown(row: TokenRow, encoder: Encoder) -> ReceiptRow:

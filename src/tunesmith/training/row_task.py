@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from tunesmith.training.model_task import ModelTask
+from tunesmith.training.order import DataOrder, Order
 from tunesmith.training.shapes import R
 from tunesmith.training.task import MicroBatch
 
@@ -18,9 +19,9 @@ class RowTask(ModelTask, ABC, Generic[R]):
     validation: Sequence[R]
 
     @property
-    def sequence_count(self) -> int:
-        """Rows of one epoch."""
-        return len(self.rows)
+    def order(self) -> Order:
+        """Each row is a sequence."""
+        return DataOrder(self.opened.card.spec.optimization, len(self.rows))
 
     def micro_batches(self, sequences: Sequence[int]) -> list[MicroBatch]:
         """The forward passes of one optimizer step."""

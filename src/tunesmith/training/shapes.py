@@ -81,6 +81,19 @@ class RowShape(Protocol[R]):
         """
         ...
 
+    @property
+    def width(self) -> int:
+        """Token sequences of a row."""
+        ...
+
+    def label_of(self, row: R) -> int:
+        """What a row has beside its tokens; 0 if there is nothing."""
+        ...
+
+    def row_of(self, sequences: tuple[TokenRow, ...], label: int) -> R:
+        """The row of `width` sequences and a label."""
+        ...
+
 
 def wrong_shape(example: Example, method: str, trained: str) -> DatasetError:
     """The refusal of an example; `trained` names the shapes that the method takes."""

@@ -43,7 +43,10 @@ class Progress(Frozen):
     """How far the training is."""
 
     step: int = 0
-    """Optimizer steps done. With the spec it determines epoch, position in the data and learning rate."""
+    """Optimizer steps done. With the spec it determines the learning rate, and epoch and position in the data."""
+
+    order: dict[str, Any] = Field(default={})
+    """Position in the data where the step does not determine it: an `Order` knows what this means."""
 
     tokens: int = 0
     """Tokens processed."""

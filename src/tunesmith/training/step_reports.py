@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tunesmith.spec import events
 from tunesmith.spec.errors import NonFiniteError
-from tunesmith.training.order import DataOrder
+from tunesmith.training.order import Order
 from tunesmith.training.reporting import Pace, Reporter, peak_memory
 from tunesmith.training.state import Progress, Window
 from tunesmith.training.task import TOKEN_ACCURACY, Figure, Measured, Task
@@ -47,7 +47,7 @@ class StepReports:
     """Turns outcomes into events."""
 
     def __init__(
-        self, task: Task, order: DataOrder, total: int, every: int, progress: Progress, reporter: Reporter
+        self, task: Task, order: Order, total: int, every: int, progress: Progress, reporter: Reporter
     ) -> None:
         self._task = task
         self._order = order

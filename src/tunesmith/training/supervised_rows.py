@@ -42,6 +42,19 @@ class SupervisedShape:
                 rows = encoder.encode(known)
                 return [_throughout(encoder, row, example) for row, example in zip(rows, known, strict=True)]
 
+    @property
+    def width(self) -> int:
+        """Token sequences of a row."""
+        return 1
+
+    def label_of(self, _row: TokenRow) -> int:
+        """Nothing."""
+        return 0
+
+    def row_of(self, sequences: tuple[TokenRow, ...], _label: int) -> TokenRow:
+        """The sequence itself."""
+        return sequences[0]
+
     def _checked(self, example: Example) -> _Supervised:
         match example:
             case Tokens() if self.train_on != "assistant":

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tunesmith.spec.events import Portion
 from tunesmith.spec.job import Prompt, SamplingSpec
+from tunesmith.training.order import Order
 
 TOKEN_ACCURACY = "token_accuracy"
 """The figure of tasks that learn tokens: the share of trained tokens that were the model's first choice."""
@@ -81,8 +82,8 @@ class Task(Protocol):
         ...
 
     @property
-    def sequence_count(self) -> int:
-        """Training sequences of one epoch, which `batch_size` counts."""
+    def order(self) -> Order:
+        """Which sequences, of which a batch has `batch_size`, each step trains on."""
         ...
 
     def micro_batches(self, sequences: Sequence[int]) -> list[MicroBatch]:

@@ -91,8 +91,13 @@ class Encoder:
         probe = tokenizer("a")["input_ids"]
         self._adds_bos = len(probe) > 1 and probe[0] == tokenizer.bos_token_id
         self._adds_eos = len(probe) > 1 and probe[-1] == tokenizer.eos_token_id
-        self.findings: Counter[Finding] = Counter()
-        """What the chat template does, and to how many rows."""
+        self.found: list[tuple[int, Finding]] = []
+        """What the chat template did, each time with the row's line."""
+
+    @property
+    def findings(self) -> Counter[Finding]:
+        """What the chat template did, and how often."""
+        return Counter(finding for _, finding in self.found)
 
     def encode(self, examples: Sequence[_Written | Tokens]) -> list[TokenRow]:
         """Token rows of any length, in order.
@@ -172,7 +177,7 @@ class Encoder:
                 if self._renderer is None:
                     self._renderer = ChatRenderer(self._tokenizer, self.stops)
                 rendered = self._renderer.render(example)
-                self.findings.update(rendered.findings)
+                self.found += ((example.line, finding) for finding in sorted(rendered.findings))
                 return rendered.text, rendered.spans
             case PromptCompletion(prompt=prompt, completion=completion):
                 prompt, completion = self._without_bos(prompt), self._with_eos(completion)

@@ -12,6 +12,7 @@ from stored_jobs import EMPTY_SERVICES, job_spec
 from tunesmith.access.caller import LOCAL
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.models import BaseModels
+from tunesmith.assets.row_cache import RowCache
 from tunesmith.devices import CPU
 from tunesmith.dialects import native
 from tunesmith.jobs.admission import Admitted
@@ -131,7 +132,8 @@ def house(tmp_path):
     storage = Storage(tmp_path / "files")
     use = ContentUse(storage)
     hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
-    resolver = InputResolver(database, BaseModels({"m": model}, ()), hub, storage)
+    rows = RowCache(tmp_path / "rows", storage, 10_000_000)
+    resolver = InputResolver(database, BaseModels({"m": model}, ()), hub, storage, rows)
     publisher = Publisher(storage, use, tmp_path / "models")
     runs = tmp_path / "jobs"
     yield House(

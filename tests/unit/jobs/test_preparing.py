@@ -13,6 +13,7 @@ from tunesmith.access.caller import LOCAL, Caller, Role
 from tunesmith.access.secrets import open_secrets
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.models import BaseModels
+from tunesmith.assets.row_cache import RowCache
 from tunesmith.jobs.admission import Admission
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.inputs import InputResolver
@@ -97,7 +98,8 @@ def place(house, tmp_path):
     bases = BaseModels({"m": tmp_path / "m"}, ())
     hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
     fetcher = Fetcher(house.database, {"s3": shelf, "http": shelf}, hub, bases, secrets, house.storage)
-    resolver = InputResolver(house.database, bases, hub, house.storage)
+    rows = RowCache(tmp_path / "rows", house.storage, 10_000_000)
+    resolver = InputResolver(house.database, bases, hub, house.storage, rows)
     runner = house.runner
 
     def start(run, device):

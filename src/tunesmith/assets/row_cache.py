@@ -1,0 +1,55 @@
+"""Rows that trainings prepared and left for later ones: each organisation's apart, and no more than a bound.
+
+Workers write below `folder(org)`: a folder for each content by its SHA-256, in it one for each way of preparing it. A
+worker marks what it uses by the time of the folder.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunesmith.storage import Storage
+
+
+class RowCache:
+    """A folder of folders."""
+
+    def __init__(self, folder: Path, storage: Storage, max_bytes: int) -> None:
+        self._folder = folder
+        self._storage = storage
+        self._max_bytes = max_bytes
+
+    def folder(self, org: str) -> Path | None:
+        """Where an organisation's workers keep rows; none if nothing is to be kept."""
+        return self._folder / org if self._max_bytes else None
+
+    def tidy(self) -> None:
+        """Remove the rows of contents that are gone, and then those unused for longest while there is too much."""
+        for content in self._folder.glob("*/*"):
+            if not self._storage.path(content.name).exists():
+                shutil.rmtree(content, ignore_errors=True)
+        sizes = {folder: _bytes_of(folder) for folder in self._folder.glob("*/*/*")}
+        excess = sum(sizes.values()) - self._max_bytes
+        for folder in sorted(sizes, key=_last_used):
+            if excess <= 0:
+                return
+            shutil.rmtree(folder, ignore_errors=True)
+            excess -= sizes[folder]
+
+
+def _bytes_of(folder: Path) -> int:
+    return sum(size for size, _ in _facts(folder.iterdir()))
+
+
+def _last_used(folder: Path) -> float:
+    return max((time for _, time in _facts([folder])), default=0.0)
+
+
+def _facts(paths: "Iterator[Path] | list[Path]") -> Iterator[tuple[int, float]]:
+    """Bytes and time of what a worker has not removed meanwhile."""
+    for path in paths:
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
+        yield stat.st_size, stat.st_mtime

@@ -7,10 +7,11 @@ from sqlalchemy import Connection
 
 from tunesmith.access.caller import Caller
 from tunesmith.jobs.admission import Admitted
+from tunesmith.plugins import load_plugins
 from tunesmith.spec.errors import BusyError, ConflictError
 from tunesmith.spec.job import Submission
 from tunesmith.spec.lifecycle import ACTIVE, State
-from tunesmith.store import events, jobs
+from tunesmith.store import events, feeds, jobs
 from tunesmith.store.jobs import Job
 
 # A submission that asks to be refused while the server is busy looks at these.
@@ -55,7 +56,7 @@ def refuse_if_busy(connection: Connection, caller: Caller, submission: Submissio
 
 
 def accept(connection: Connection, caller: Caller, admitted: Admitted, submission: Submission) -> Job:
-    """Put an admitted job on record, with an event for each of its notes."""
+    """Put an admitted job on record, with an event for each of its notes and a feed for each of its integrations."""
     now = time.time()
     job = jobs.add(
         connection,
@@ -70,6 +71,7 @@ def accept(connection: Connection, caller: Caller, admitted: Admitted, submissio
     events.add(connection, job.id, at=now, kind="state", message="The job was created.", data={"state": job.state})
     for note in (*submission.notes, *admitted.notes):
         events.add(connection, job.id, at=now, kind="note", level="warn", message=note)
+    feeds.open_for_job(connection, job, load_plugins("tunesmith.integrations"), at=now)
     return job
 
 

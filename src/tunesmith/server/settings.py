@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=8 * 1024**3, ge=1)
     """Largest file that may be uploaded."""
 
+    webhook_log_days: int = Field(default=30, ge=1, le=3650)
+    """How long deliveries of webhooks are kept once they and their job have ended, in days."""
+
     @field_validator("visible_gpus", mode="after")
     @classmethod
     def _or_cudas(cls, value: str | None) -> str | None:

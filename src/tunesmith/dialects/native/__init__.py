@@ -19,6 +19,7 @@ from tunesmith.dialects.native import (
     organisation,
     receipt,
     secrets,
+    webhooks,
 )
 from tunesmith.dialects.native.answers import REFUSALS
 from tunesmith.dialects.native.render import render_job
@@ -34,7 +35,7 @@ _FIELDS = {name: f"spec.{name}" for name in JobSpec.model_fields}
 def routes() -> APIRouter:
     """All endpoints."""
     router = APIRouter(prefix=PREFIXES[0], responses=REFUSALS)
-    for part in (jobs, events, receipt, logs, artifacts, files, datasets, models, secrets, organisation):
+    for part in (jobs, events, receipt, logs, artifacts, files, datasets, models, secrets, organisation, webhooks):
         router.include_router(part.routes())
     return router
 

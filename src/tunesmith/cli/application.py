@@ -19,6 +19,7 @@ from tunesmith.cli import (
     submission,
     tiny_model,
     training,
+    webhooks,
 )
 from tunesmith.cli.commands import group
 from tunesmith.cli.data import app as training_data
@@ -49,6 +50,7 @@ def create_application() -> typer.Typer:
     app.add_typer(access.keys, name="keys")
     app.add_typer(secrets.app, name="secrets")
     secrets.app.add_typer(access.secrets)
+    app.add_typer(webhooks.app, name="webhooks")
     app.add_typer(tiny_model.app, name="tiny-model")
     doctor.register(app)
     return app

@@ -36,14 +36,14 @@ class WebhookRequest(Frozen):
 
 
 class WebhookChanges(Frozen):
-    """What is to be different. What is left out stays."""
+    """What is to be different. What is left out stays; so does what is null, but for the description."""
 
     model_config = ConfigDict(strict=True)
 
-    url: Text = Field(default_factory=str)
-    events: Events = Field(default_factory=list)
+    url: Text | None = None
+    events: Events | None = None
     description: Description | None = None
-    enabled: bool = True
+    enabled: bool | None = None
     """Whether it is told of anything. One that is enabled again is not told of what happened meanwhile."""
 
 

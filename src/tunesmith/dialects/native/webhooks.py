@@ -55,7 +55,9 @@ def _add_webhooks(router: APIRouter) -> None:
     def change(services: Opened, webhook_id: str, body: WebhookChanges) -> WebhookAnswer:
         """Another URL, other events, or switch it off and on."""
         require(services.caller, Action.MANAGE_WEBHOOKS)
-        return to_webhook(services.webhooks.change(webhook_id, body.model_dump(exclude_unset=True)))
+        given = body.model_dump(exclude_unset=True)
+        changes = {name: value for name, value in given.items() if value is not None or name == "description"}
+        return to_webhook(services.webhooks.change(webhook_id, changes))
 
     @router.delete("/webhooks/{webhook_id}", summary="Delete a webhook")
     def delete(services: Opened, webhook_id: str) -> Deleted:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tunesmith.integrations import Clock, Integration, NotToldError, ReceiverGoneError
 from tunesmith.spec.errors import TunesmithError
-from tunesmith.spec.lifecycle import TERMINAL, State
+from tunesmith.spec.lifecycle import TERMINAL
 from tunesmith.store import events, feeds, jobs
 from tunesmith.store.database import Database
 from tunesmith.store.events import Event
@@ -166,5 +166,5 @@ class Feeder:
 def _waited_in_vain(feed: Feed, event: Event) -> bool:
     """Whether an event stood behind one that was given up: a service that was away for days gets one try of each, or
     the last of them would be told weeks later. The end of a job gets all its tries."""
-    ends_the_job = event.kind == "state" and State(event.data["state"]) in TERMINAL
+    ends_the_job = event.kind == "state" and event.data.get("state") in TERMINAL
     return feed.gave_up_at is not None and event.at <= feed.gave_up_at and not ends_the_job

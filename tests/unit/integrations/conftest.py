@@ -90,6 +90,8 @@ class Post:
     def end(self, job, state=State.SUCCEEDED):
         """Let a job run and end."""
         self.happen(job, "state", state=State.RUNNING)
+        with self.database.write() as connection:  # as the publisher tells of the produced model
+            events.add(connection, job.id, at=self.clock(), kind="state", message="New fine-tuned model created: ft:m")
         self.happen(job, "state", state=state)
 
     def run(self, seconds=0.0):

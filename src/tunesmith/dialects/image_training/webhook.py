@@ -43,10 +43,10 @@ _CATEGORIES: dict[str, tuple[type[TunesmithError], ...]] = {
 def render_webhook(job: Job, event: Event, services: Services) -> dict[str, Any] | None:
     """The body that tells of an event of a job, with the status that the event brought about; none if there is nothing
     to tell."""
-    if event.kind != "state" and not _is_progress(job, event):
+    if "state" not in event.data and not _is_progress(job, event):
         return None
     task = render_job(job, services)
-    status = render_status(State(event.data["state"])) if event.kind == "state" else task["status"]
+    status = render_status(State(event.data["state"])) if "state" in event.data else task["status"]
     return {
         "event_type": "training_status_update",
         "task_id": task["id"],

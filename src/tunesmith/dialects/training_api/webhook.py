@@ -8,7 +8,7 @@ from tunesmith.spec.lifecycle import State
 from tunesmith.store.events import Event
 from tunesmith.store.jobs import Job
 
-_FIELDS = {
+_FIELDS: dict[str | None, tuple[str, ...]] = {
     State.SUCCEEDED: ("job_id", "status", "tracking_url", "output_path"),
     State.FAILED: ("job_id", "status", "error"),
 }
@@ -16,7 +16,7 @@ _FIELDS = {
 
 def render_webhook(job: Job, event: Event, services: Services) -> dict[str, Any] | None:
     """The body that tells of an event of a job; none if the origin says nothing then."""
-    fields = _FIELDS.get(State(event.data["state"])) if event.kind == "state" else None
+    fields = _FIELDS.get(event.data.get("state")) if event.kind == "state" else None
     if fields is None:
         return None
     status = render_job(job, services)

@@ -25,7 +25,7 @@ TEST = "webhook.test"
 KINDS = ("state", "checkpoint_saved")
 """Kinds of the stored events that some of them follow from."""
 
-_STATES: dict[State, EventName] = {
+_STATES: dict[str | None, EventName] = {
     State.SUCCEEDED: "fine_tuning.job.succeeded",
     State.FAILED: "fine_tuning.job.failed",
     State.CANCELLED: "fine_tuning.job.cancelled",
@@ -39,7 +39,7 @@ def render(event: Event) -> dict[str, Any] | None:
     data: dict[str, Any] = {"id": f"ftjob-{event.job_id}"}
     if event.kind == "checkpoint_saved":
         return envelope(event.id, "fine_tuning.job.checkpoint", event.at, {**data, "step": event.data["step"]})
-    name = _STATES.get(State(event.data["state"])) if event.kind == "state" else None
+    name = _STATES.get(event.data.get("state")) if event.kind == "state" else None
     return envelope(event.id, name, event.at, data) if name else None
 
 

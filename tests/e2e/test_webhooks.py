@@ -20,7 +20,9 @@ def start(write_home, tmp_path):
     started = []
 
     def start(name):
-        server = RunningServer(write_home(tmp_path / name), TUNESMITH_ALLOWED_NETWORKS="127.0.0.0/8")
+        server = RunningServer(
+            write_home(tmp_path / name), TUNESMITH_ALLOWED_NETWORKS="127.0.0.0/8", TUNESMITH_WARM_WORKERS="false"
+        )
         started.append(server)
         rows = {"file": ("rows.jsonl", chat_rows(24))}
         server.http.post("/tunesmith/v1/datasets", data={"name": "rows"}, files=rows).raise_for_status()
@@ -63,9 +65,8 @@ def losses(server, job):
 
 
 def test_a_server_killed_five_times_while_it_delivers_loses_nothing_and_disturbs_no_training(start, receiver):
-    quiet = start("quiet")
-    undisturbed = losses(quiet, submit(quiet))
     server = start("killed")
+    undisturbed = losses(server, submit(server))
     request = {"url": receiver.hook, "events": EVENTS}
     secret = server.http.post("/tunesmith/v1/webhooks", json=request).json()["secret"]
     deadly = [1, 3, 5, 7, 9]

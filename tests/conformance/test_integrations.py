@@ -188,10 +188,14 @@ def test_a_fault_of_an_integration_hurts_nobody_else(house, caplog):
 
     house.submit()
     house.integration.plan = broken
-    house.feeder.tick()
-    wait_for(lambda: "ZeroDivisionError" in caplog.text, seconds=10)
-    house.feeder.stop()
+    house.run()
+    assert "ZeroDivisionError" in caplog.text
     assert house.feed().cursor == 0
+    house.integration.plan = None
+    house.run(10)
+    assert house.integration.told == [], "it is left alone for a while"
+    house.run(300)
+    assert house.integration.told == ["queued"]
 
 
 def test_looking_for_work_does_not_wait_for_a_service_that_is_slow(house):

@@ -1,6 +1,8 @@
 """Webhooks of a real server: killed while it delivers, steered over its API and its command line."""
 
 import json
+import subprocess
+import sys
 
 import openai
 import pytest
@@ -64,6 +66,7 @@ def losses(server, job):
     return [(point["step"], point["loss"]) for point in points]
 
 
+@pytest.mark.timeout(600)
 def test_a_server_killed_five_times_while_it_delivers_loses_nothing_and_disturbs_no_training(start, receiver):
     server = start("killed")
     undisturbed = losses(server, submit(server))
@@ -117,6 +120,33 @@ def _nothing_leaked(server, receiver, secret):
             assert canary not in server.http.get(f"/tunesmith/v1/{route}").text
 
 
+def _the_command_line_manages_webhooks(server, receiver):
+    def run(*words, code=0, **given):
+        command = [sys.executable, "-m", "tunesmith.cli", "webhooks", *words, "--url", server.url]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **given)
+        assert done.returncode == code, done.stderr
+        assert CANARY not in done.stdout + done.stderr
+        return done.stdout
+
+    made = json.loads(run("create", "-", "--description", "ops", "--json", input=f"{receiver.hook}\n"))
+    assert made["secret"].startswith("whsec_")
+    run("test", made["id"])
+    assert receiver.messages[-1].json["type"] == "webhook.test"
+    receiver.plan = answering(500)
+    run("test", made["id"], code=1)
+    [failed, _] = json.loads(run("deliveries", "--webhook", made["id"], "--json"))
+    receiver.plan = answering(204)
+    run("redeliver", failed["id"])
+    assert receiver.messages[-1].id == failed["id"]
+    assert run("rotate", made["id"], "--overlap", "0").startswith("whsec_")
+    run("change", made["id"], "--disable")
+    assert "disabled" in run("list")
+    assert "ops" in run("get", made["id"])
+    assert "webhook.test" in run("deliveries")
+    run("delete", made["id"])
+    run("get", made["id"], code=4)
+
+
 def test_the_training_apis_webhook_is_told_of_the_end_of_a_job(start, receiver):
     server = start("training-api")
     asked = {
@@ -135,5 +165,6 @@ def test_the_training_apis_webhook_is_told_of_the_end_of_a_job(start, receiver):
     refused = server.http.post("/train", json={**asked, "webhook_url": "http://10.0.0.1/x"})
     assert refused.status_code == 422
     assert refused.json()["detail"][0]["loc"] == ["body", "webhook_url"]
+    _the_command_line_manages_webhooks(server, receiver)
     openai_view = server.http.get(f"/v1/fine_tuning/jobs/ftjob-{id.replace('-', '')}").json()
     assert openai_view["integrations"] == []

@@ -35,6 +35,7 @@ _BATCH = 200
 # A feed with much to tell gives its thread up now and then.
 _BATCHES_IN_A_ROW = 50
 _RETRY_SECONDS = 5.0
+_FAULT_SECONDS = 300.0
 
 
 def jitter() -> float:
@@ -120,8 +121,9 @@ class Feeder:
             _log.error("feed %s is left alone for %s s: %s", id, _RETRY_SECONDS, error.message)
             self._stopping.wait(_RETRY_SECONDS)
         except Exception:  # noqa: BLE001 - a fault of ours must not take the other feeds along
-            _log.exception("feed %s is left alone for %s s", id, _RETRY_SECONDS)
-            self._stopping.wait(_RETRY_SECONDS)
+            _log.exception("feed %s is left alone for %s s", id, _FAULT_SECONDS)
+            with self._database.write() as connection:
+                feeds.change(connection, id, due_at=self._clock() + _FAULT_SECONDS)
 
     def _advance(self, id: str) -> bool:
         """Tell of the next events. False if there is nothing more to do now."""

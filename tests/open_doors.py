@@ -1,6 +1,7 @@
 """The doors that routes go through, over a database of their own and without a server or a worker."""
 
 import dataclasses
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +21,13 @@ from tunesmith.assets.datasets import Datasets
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
 from tunesmith.dialects import Services
+from tunesmith.integrations.webhook.courier import Courier
+from tunesmith.integrations.webhook.sending import Sender
+from tunesmith.integrations.webhook.subscriptions import Webhooks
 from tunesmith.jobs.admission import Admitted
 from tunesmith.jobs.service import Jobs
 from tunesmith.server.app import _dialect_app
+from tunesmith.sources import Limits
 from tunesmith.spec.errors import TunesmithError
 from tunesmith.spec.job import JobSpec, Submission
 from tunesmith.spec.lifecycle import State
@@ -54,6 +59,7 @@ class Doors:
     storage: Storage
     keyring: Keyring
     admission: Admission
+    limits: Limits = Limits(max_bytes=1_000_000)  # noqa: RUF009 - it never changes
 
     @property
     def services(self) -> Services:
@@ -62,7 +68,7 @@ class Doors:
 
     def opened_for(self, caller: Caller) -> Services:
         """A caller's doors."""
-        use = ContentUse(self.storage)
+        use, secrets = ContentUse(self.storage), Secrets(self.database, self.keyring)
         return dataclasses.replace(
             EMPTY_SERVICES,
             caller=caller,
@@ -72,7 +78,15 @@ class Doors:
             base_models=BaseModels({"ours": self.folder}, ()),
             produced_models=ProducedModels(self.database, caller.org),
             organisations=Organisations(self.database),
-            secrets=Secrets(self.database, self.keyring),
+            secrets=secrets,
+            webhooks=Webhooks(
+                self.database,
+                secrets,
+                Courier(self.database, secrets, Sender(self.limits), time.time),
+                self.limits,
+                time.time,
+                caller,
+            ),
             storage=self.storage,
             max_upload_bytes=1_000_000,
         )

@@ -10,7 +10,7 @@ def test_the_server_imports_no_training_library():
     heavy = ("torch", "transformers", "peft", "numpy", "pandas", "datasets")
     code = (
         "import sys; import tunesmith.server.serve, tunesmith.cli; from tunesmith.plugins import load_plugins;"
-        "[load_plugins(f'tunesmith.{kind}') for kind in ('dialects', 'runners', 'methods')];"
+        "[load_plugins(f'tunesmith.{kind}') for kind in ('dialects', 'runners', 'methods', 'integrations')];"
         f"print(sorted(set({heavy}) & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -79,6 +79,8 @@ def things(owner):
         "id"
     ]
     created(owner.post("/tunesmith/v1/organisation/members", json={"user": "grace", "role": "owner"}))
+    webhook = created(owner.post("/tunesmith/v1/webhooks", json={"url": f"https://receiver.invalid/{CANARY}"}))["id"]
+    delivery = created(owner.post(f"/tunesmith/v1/webhooks/{webhook}/test"))["id"]
     announced = {"filename": "a.jsonl", "purpose": "fine-tune", "bytes": 10, "mime_type": "text/jsonl"}
     upload = created(owner.post("/v1/uploads", json=announced))["id"]
     asked = {"model": "tiny", "training_file": file, "hyperparameters": {"n_epochs": 1}}
@@ -97,7 +99,7 @@ def things(owner):
         "dataset": "mine", "project": project, "key": key["key"]["id"] if "key" in key and isinstance(key["key"], dict)
         else key["id"], "secret": secret, "user": "grace", "upload": upload, "checkpoint": checkpoint["id"],
         "checkpoint name": checkpoint["fine_tuned_model_checkpoint"], "permission": permission,
-        "model": done["fine_tuned_model"], "brought model": model,
+        "model": done["fine_tuned_model"], "brought model": model, "webhook": webhook, "delivery": delivery,
     }  # fmt: skip
 
 
@@ -110,7 +112,7 @@ def _ended(client, job):
 NAMES = {
     "native": {
         "job_id": "job", "file_id": "plain file", "reference": "dataset", "model_id": "model", "secret": "secret",
-        "user": "user", "project_id": "project", "key_id": "key",
+        "user": "user", "project_id": "project", "key_id": "key", "webhook_id": "webhook", "delivery_id": "delivery",
     },
     "openai": {
         "file_id": "file", "upload_id": "upload", "job_id": "openai job", "checkpoint_id": "checkpoint",
@@ -129,6 +131,8 @@ BODIES = {
     ("PUT", "/tunesmith/v1/jobs/{job_id}/priority"): {"json": {"priority": 2}},
     ("PUT", "/tunesmith/v1/secrets/{secret}"): {"json": {"fields": {"token": "x"}}},
     ("PUT", "/tunesmith/v1/organisation/members/{user}"): {"json": {"role": "viewer"}},
+    ("PATCH", "/tunesmith/v1/webhooks/{webhook_id}"): {"json": {"description": "other"}},
+    ("POST", "/tunesmith/v1/webhooks/{webhook_id}/rotate-secret"): {"json": {"overlap_seconds": 60}},
 }
 
 

@@ -19,6 +19,7 @@ class Action(StrEnum):
     MANAGE_KEYS = "manage API keys"
     MANAGE_MEMBERS = "manage members"
     MANAGE_PROJECTS = "manage projects"
+    MANAGE_WEBHOOKS = "manage webhooks"
 
 
 _ALL = (Role.OWNER, Role.MEMBER, Role.VIEWER)
@@ -36,6 +37,7 @@ ALLOWED: dict[Action, tuple[Role, ...]] = {
     Action.MANAGE_KEYS: _OWNING,
     Action.MANAGE_MEMBERS: _OWNING,
     Action.MANAGE_PROJECTS: _OWNING,
+    Action.MANAGE_WEBHOOKS: _OWNING,
 }
 """Who may do what with the things of their own organisation."""
 

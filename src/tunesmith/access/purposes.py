@@ -53,7 +53,7 @@ KINDS: dict[Purpose, Kind] = {
     "http": Kind(optional=("bearer_token", "headers"), needs_host=True),
     "wandb": Kind(required=("api_key",), optional=("base_url",), address="base_url", default_host="api.wandb.ai"),
     "mlflow": Kind(optional=("username", "password", "token", "certificate"), needs_host=True),
-    "webhook": Kind(required=("secret",)),  # signs, and is sent nowhere
+    "webhook": Kind(optional=("secret", "previous_secret", "url")),  # sign, and are sent nowhere; where it leads
 }
 
 _MAX_FIELD = 64 * 1024

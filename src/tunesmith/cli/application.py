@@ -21,6 +21,7 @@ from tunesmith.cli import (
     submission,
     tiny_model,
     training,
+    webhooks,
 )
 from tunesmith.cli.commands import group
 from tunesmith.cli.data import app as training_data
@@ -52,6 +53,7 @@ def create_application() -> typer.Typer:
     app.add_typer(access.keys, name="keys")
     app.add_typer(secrets.app, name="secrets")
     secrets.app.add_typer(access.secrets)
+    app.add_typer(webhooks.app, name="webhooks")
     app.add_typer(tiny_model.app, name="tiny-model")
     doctor.register(app)
     return app

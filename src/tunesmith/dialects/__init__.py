@@ -7,7 +7,9 @@ A dialect offers:
   the type `Opened`: the doors, opened for the caller of this very request;
 - `render_error(error, path) -> tuple[int, dict]`: status and body of an error in the dialect's own shape, `path` being
   that of the request;
-- `render_job(job, services) -> dict`: any job, whoever made it, in the dialect's own words.
+- `render_job(job, services) -> dict`: any job, whoever made it, in the dialect's own words;
+- `render_webhook(job, event, services) -> dict | None`, if its requests can name a webhook: what that is told of an
+  event of the job; none = nothing.
 
 `docs/dialects/` describes each of them; `CONTRIBUTING.md` walks through adding one.
 """
@@ -28,6 +30,7 @@ from tunesmith.assets.datasets import Datasets
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
 from tunesmith.assets.uploads import Uploads
+from tunesmith.integrations.webhook.subscriptions import Webhooks
 from tunesmith.jobs.exporting import Exports
 from tunesmith.jobs.pushing import Pushes
 from tunesmith.jobs.service import Jobs
@@ -53,6 +56,7 @@ class Services:
     organisations: Organisations
     keys: ApiKeys
     secrets: Secrets
+    webhooks: Webhooks
     storage: Storage
     max_upload_bytes: int
     ending: threading.Event

@@ -54,7 +54,7 @@ _STATUS: tuple[tuple[type[TunesmithError], int], ...] = (
 )
 
 # A value under such a name is never repeated in an answer.
-_SECRET_WORDS = ("key", "token", "password", "secret", "certificate", "from_checkpoint", "integrations")
+_SECRET_WORDS = ("key", "token", "password", "secret", "certificate", "from_checkpoint", "integrations", "url")
 
 # What is elsewhere and cannot be had is a fault of the request that named it.
 _REFUSALS = {

@@ -1,4 +1,5 @@
-"""The one background thread of a server: it follows what runs, then prepares and starts what waits, then tidies up."""
+"""A background thread of a server. One follows what runs, then prepares and starts what waits, then tidies up; another
+tells integrations, so that nothing ever waits for these."""
 
 import logging
 import threading
@@ -26,7 +27,8 @@ class Part(Protocol):
 class Conductor:
     """Drives its parts in turn until it is stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "conductor") -> None:
+        self._name = name
         self._woken = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -37,7 +39,7 @@ class Conductor:
 
     def start(self, parts: Sequence[Part]) -> None:
         """Begin."""
-        self._thread = threading.Thread(target=self._run, args=(parts,), name="conductor", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(parts,), name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

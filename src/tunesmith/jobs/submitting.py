@@ -7,11 +7,12 @@ from sqlalchemy import Connection
 
 from tunesmith.access.caller import Caller
 from tunesmith.jobs.admission import Admitted
+from tunesmith.plugins import load_plugins
 from tunesmith.spec.errors import BusyError, ConflictError
 from tunesmith.spec.job import Submission
 from tunesmith.spec.lifecycle import ACTIVE, State
 from tunesmith.spec.plan import Plan, shown
-from tunesmith.store import events, jobs
+from tunesmith.store import events, feeds, jobs
 from tunesmith.store.jobs import Job
 
 # A submission that asks to be refused while the server is busy looks at these.
@@ -56,7 +57,7 @@ def refuse_if_busy(connection: Connection, caller: Caller, submission: Submissio
 
 
 def accept(connection: Connection, caller: Caller, admitted: Admitted, submission: Submission) -> Job:
-    """Put an admitted job on record, with an event for each of its notes."""
+    """Put an admitted job on record, with an event for each of its notes and a feed for each of its integrations."""
     now = time.time()
     job = jobs.add(
         connection,
@@ -73,6 +74,7 @@ def accept(connection: Connection, caller: Caller, admitted: Admitted, submissio
         events.add(connection, job.id, at=now, kind="note", level="warn", message=note)
     if admitted.plan is not None:
         add_plan(connection, job.id, admitted.plan, at=now)
+    feeds.open_for_job(connection, job, load_plugins("tunesmith.integrations"), at=now)
     return job
 
 

@@ -4,17 +4,19 @@ import errno
 import logging
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from tunesmith.access.authentication import Authenticator, Checked, Open
-from tunesmith.access.caller import LOCAL, Caller
+from tunesmith.access.caller import LOCAL, Caller, Role
 from tunesmith.access.keys import ApiKeys
 from tunesmith.access.organisations import Organisations
-from tunesmith.access.secrets import open_secrets
+from tunesmith.access.secrets import Secrets, open_secrets
 from tunesmith.access.tokens import Tokens, TokenSettings
 from tunesmith.assets.checkpoint_permissions import CheckpointPermissions
 from tunesmith.assets.content import ContentUse
@@ -25,6 +27,12 @@ from tunesmith.assets.models import BaseModels, ProducedModels
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.assets.uploads import Uploads
 from tunesmith.dialects import Services
+from tunesmith.integrations import Connections
+from tunesmith.integrations._feeder import Feeder
+from tunesmith.integrations.webhook.courier import Courier
+from tunesmith.integrations.webhook.retention import Retention
+from tunesmith.integrations.webhook.sending import Sender
+from tunesmith.integrations.webhook.subscriptions import Webhooks
 from tunesmith.jobs.admission import Admission
 from tunesmith.jobs.conductor import Conductor, Part
 from tunesmith.jobs.export_orders import ExportOrders
@@ -50,6 +58,8 @@ from tunesmith.sources.hub.upload import HubUploads
 from tunesmith.spec.errors import SettingsError
 from tunesmith.storage import Storage
 from tunesmith.store.database import Database
+from tunesmith.store.events import Event
+from tunesmith.store.jobs import Job
 
 _log = logging.getLogger(__name__)
 
@@ -68,19 +78,24 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         database = Database(home.database)
         database.migrate()
         runner = _runner(settings)
-        conductor = Conductor()
+        conductor, teller = Conductor(), Conductor("integrations")
         ending = threading.Event()
-        open_doors, ended_with_us, parts = _build(settings, home, database, runner, conductor, ending)
+        secrets = open_secrets(database, home.keys)
+        open_doors, ended_with_us, parts = _build(settings, home, database, secrets, runner, conductor, ending)
+        feeder = _feeder(settings, database, secrets, open_doors)
+        retention = Retention(database, settings.webhook_log_days, time.time)
 
         def start() -> None:
             runner.open()
             conductor.start(parts)
+            teller.start([feeder, retention])
             host, port = listener.getsockname()[:2]
             announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
         def stop() -> None:
             conductor.stop()
-            for part in ended_with_us:
+            teller.stop()
+            for part in (*ended_with_us, feeder):
                 part.stop()
             runner.close()
             database.close()
@@ -154,15 +169,40 @@ def _authenticator(settings: Settings, database: Database) -> Authenticator:
     return Checked(ApiKeys(database), Tokens(tokens) if tokens else None, Organisations(database))
 
 
+def _limits(settings: Settings) -> Limits:
+    return Limits(max_bytes=settings.max_download_bytes, allowed_networks=settings.allowed_networks)
+
+
+def _feeder(
+    settings: Settings, database: Database, secrets: Secrets, open_doors: Callable[[Caller], Services]
+) -> Feeder:
+    def render(dialect: str, job: Job, event: Event) -> dict[str, Any] | None:
+        reader = Caller(org=job.org, user=None, role=Role.VIEWER)
+        body: dict[str, Any] | None = load_plugins("tunesmith.dialects")[dialect].render_webhook(
+            job, event, open_doors(reader)
+        )
+        return body
+
+    connections = Connections(database, secrets, _limits(settings), render, time.time)
+    integrations = {kind: module.create(connections) for kind, module in load_plugins("tunesmith.integrations").items()}
+    return Feeder(database, integrations, time.time)
+
+
 def _build(
-    settings: Settings, home: Home, database: Database, runner: Runner, conductor: Conductor, ending: threading.Event
+    settings: Settings,
+    home: Home,
+    database: Database,
+    secrets: Secrets,
+    runner: Runner,
+    conductor: Conductor,
+    ending: threading.Event,
 ) -> tuple[Callable[[Caller], Services], tuple[Preparer, Pusher], list[Part]]:
     server_id = uuid.uuid4().hex
     storage, upload_parts = Storage(home.files), Storage(home.files / "parts")
     use = ContentUse(storage)
     base_models = BaseModels(settings.model_aliases, settings.model_roots)
-    secrets = open_secrets(database, home.keys)
-    limits = Limits(max_bytes=settings.max_download_bytes, allowed_networks=settings.allowed_networks)
+    limits = _limits(settings)
+    courier = Courier(database, secrets, Sender(limits), time.time)
     hub = HubModels(home.hub, settings.hub_url, limits)
     sources = {
         kind: module.create(limits, settings.hub_url) for kind, module in load_plugins("tunesmith.sources").items()
@@ -201,6 +241,7 @@ def _build(
             organisations=organisations,
             keys=keys,
             secrets=secrets,
+            webhooks=Webhooks(database, secrets, courier, limits, time.time, caller),
             storage=storage,
             max_upload_bytes=settings.max_upload_bytes,
             ending=ending,

@@ -165,6 +165,18 @@ class SecretNotFoundError(NotFoundError):
     code = "secret_not_found"
 
 
+class WebhookNotFoundError(NotFoundError):
+    """The organisation has no webhook with this id."""
+
+    code = "webhook_not_found"
+
+
+class DeliveryNotFoundError(NotFoundError):
+    """The organisation has no delivery with this id, or it was forgotten."""
+
+    code = "delivery_not_found"
+
+
 class ConflictError(TunesmithError):
     """The request does not fit the present state of what it names."""
 

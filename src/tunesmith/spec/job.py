@@ -363,9 +363,12 @@ class JobSpec(Frozen):
 class IntegrationSpec(Frozen):
     """A service that is to be told of the training, or to get its result."""
 
-    kind: Literal["wandb", "mlflow", "hub"]
+    kind: Literal["wandb", "mlflow", "hub", "webhook"]
     settings: dict[str, Any]
     """What the service is to call things and where it is; nothing in it is secret."""
+
+    secret: str | None = None
+    """Id of the stored credentials; of a webhook, of its URL."""
 
 
 class Submission(Frozen):

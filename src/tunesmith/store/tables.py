@@ -316,3 +316,73 @@ pushes = Table(
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
 )
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("org", String(64), nullable=False, index=True),
+    Column("project", String(64)),
+    Column("description", Text),
+    Column("address", Text, nullable=False),  # scheme and host; the whole URL is sealed beside the signing secret
+    Column("events", JSON, nullable=False),
+    Column("secret_id", String(32), nullable=False),
+    Column("previous_until", Float),  # until then the former signing secret signs as well
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("disabled_at", Float),
+    Column("disabled_because", Text),
+    Column("deleted_at", Float),
+)
+
+feeds = Table(
+    "feeds",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("job_id", String(32), ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("org", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # the integration
+    Column("webhook_id", String(32), ForeignKey("webhooks.id"), index=True),  # none for what the job itself asked for
+    Column("settings", JSON, nullable=False),
+    Column("secret_id", String(32), nullable=False),
+    Column("cursor", BigInteger, nullable=False),  # number of the last event that is dealt with
+    Column("failures", Integer, nullable=False, default=0),  # of the event behind the cursor
+    Column("due_at", Float, nullable=False),
+    Column("gave_up_at", Float),
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Index(None, "ended_at", "due_at"),
+)
+
+deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("number", _SERIAL, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("org", String(64), nullable=False),
+    Column("project", String(64)),
+    Column("job_id", String(32), index=True),  # none for a test
+    Column("feed_id", String(32)),
+    Column("webhook_id", String(32), index=True),  # none for the webhook of a job
+    Column("event_number", BigInteger),
+    Column("event", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", Float, nullable=False, index=True),
+    Column("finished_at", Float),
+    UniqueConstraint("feed_id", "event_number"),
+    Index(None, "org", "number"),
+)
+
+delivery_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("delivery_id", String(32), ForeignKey("webhook_deliveries.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),  # counts up from 1 for each delivery
+    Column("at", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("by_hand", Boolean, nullable=False),
+    Column("status", Integer),
+    Column("answer", Text, nullable=False),
+    Column("error", Text),
+)

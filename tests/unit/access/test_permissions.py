@@ -4,7 +4,13 @@ from tunesmith.access.caller import LOCAL, Caller, Role
 from tunesmith.access.permissions import ALLOWED, Action, require
 from tunesmith.spec.errors import ForbiddenError, RoleError
 
-OWNERS = {Action.MANAGE_KEYS, Action.MANAGE_MEMBERS, Action.MANAGE_PROJECTS, Action.MANAGE_SECRETS}
+OWNERS = {
+    Action.MANAGE_KEYS,
+    Action.MANAGE_MEMBERS,
+    Action.MANAGE_PROJECTS,
+    Action.MANAGE_SECRETS,
+    Action.MANAGE_WEBHOOKS,
+}
 
 
 @pytest.mark.parametrize("role", Role)

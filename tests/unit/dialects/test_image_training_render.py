@@ -315,7 +315,19 @@ def test_a_webhook_tells_the_status_that_its_event_brought_about():
 
 
 def test_a_webhook_about_progress_tells_the_jobs_own_status():
-    assert render_webhook(job(State.RUNNING), event(CREATED, "metrics", loss=1.0), Doors())["status"] == "RUNNING"
+    told = render_webhook(job(State.RUNNING), event(CREATED, "metrics", step=100, total_steps=1000), Doors())
+    assert told["status"] == "RUNNING"
+
+
+@pytest.mark.parametrize(("step", "total", "is_told"), [(1, 1000, False), (99, 1000, False), (100, 1000, True),
+    (101, 1000, False), (1000, 1000, True), (1, 1, True), (1, 3, True)])  # fmt: skip
+def test_a_webhook_is_told_of_each_tenth_of_the_steps(step, total, is_told):
+    told = render_webhook(job(State.RUNNING), event(CREATED, "metrics", step=step, total_steps=total), Doors())
+    assert (told is not None) == is_told
+
+
+def test_a_webhook_is_told_of_nothing_but_states_and_progress():
+    assert render_webhook(job(State.RUNNING), event(CREATED, "note"), Doors()) is None
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,9 @@ def test_the_old_name_of_the_tracker_field_is_taken():
 
 
 def test_fields_without_effect_are_noted_one_by_one():
-    request = TrainingRequest(
-        tracking_backend="mlflow", webhook_url="https://example.org/hook", lora_name="initial-sft"
-    )
+    request = TrainingRequest(tracking_backend="mlflow", lora_name="initial-sft")
     notes = to_submission(request, when_busy="queue", adapter=None).notes
-    for field in ("tracking_backend", "template", "webhook_url", "initial-sft"):
+    for field in ("tracking_backend", "template", "initial-sft"):
         assert any(field in note for note in notes)
 
 

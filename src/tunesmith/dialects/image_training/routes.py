@@ -77,9 +77,9 @@ def routes() -> APIRouter:
 
 def _submit(services: Services, body: TrainingTaskCreate) -> Job:
     spec = to_spec(body)
-    submission = to_submission(body, spec)
     try:
-        return services.jobs.submit(spec, submission)
+        with services.webhooks.kept(body.webhook_url, "image_training", param="webhook_url") as integrations:
+            return services.jobs.submit(spec, to_submission(body, spec, integrations))
     except UnsupportedError as error:
         if error.param != "method.kind":
             raise

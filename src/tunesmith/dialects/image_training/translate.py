@@ -21,6 +21,7 @@ from tunesmith.spec.job import (
     DataSource,
     DataSpec,
     ImagesSpec,
+    IntegrationSpec,
     JobSpec,
     MethodSpec,
     ModelSpec,
@@ -126,8 +127,11 @@ def _sampling(request: TrainingTaskCreate) -> SamplingSpec | None:
     )
 
 
-def to_submission(request: TrainingTaskCreate, spec: JobSpec) -> Submission:
-    """What travels beside the request's spec, with a note for each field that has no effect.
+def to_submission(
+    request: TrainingTaskCreate, spec: JobSpec, integrations: tuple[IntegrationSpec, ...] = ()
+) -> Submission:
+    """What travels beside the request's spec, with a note for each field that has no effect; `integrations` is the
+    webhook that it names.
 
     Raises:
         InvalidRequestError: `webhook_url` cannot be used.
@@ -145,6 +149,7 @@ def to_submission(request: TrainingTaskCreate, spec: JobSpec) -> Submission:
         name=f"{request.entity_type.value.lower()} {request.trigger_word}",
         labels={name: value for name, value in origin.items() if value is not None},
         priority=request.priority,
+        integrations=integrations,
         notes=tuple(_notes(request)),
     )
 
@@ -166,11 +171,6 @@ def _echo(request: TrainingTaskCreate, images: ImagesSpec) -> dict[str, Any]:
 def _notes(request: TrainingTaskCreate) -> list[str]:
     notes = []
     strategy = request.preprocessing_captioning_strategy
-    if request.webhook_url is not None:
-        notes.append(
-            "webhook_url has no effect in this version: nothing is posted to it, and only its host is kept; ask "
-            "GET /api/v1/training/{task_id} for the status."
-        )
     if request.training_type is TrainingType.FULL and "rank" in request.model_fields_set:
         notes.append("rank has no effect with training_type FULL: there is no adapter.")
     prompt = request.preprocessing_captioning_prompt

@@ -1,6 +1,4 @@
-"""What a receiver of status updates will be told. Pure.
-
-Nothing is sent in this version, and no route calls this: it settles the body for the delivery to come, held by tests.
+"""What a receiver of status updates is told: every change of the state, and progress each tenth of the way.
 
 The fields are those of the receiver's published schema; members of `error_category` are our choice.
 """
@@ -31,6 +29,9 @@ from tunesmith.spec.lifecycle import State
 from tunesmith.store.events import Event
 from tunesmith.store.jobs import Job
 
+_PARTS = 10
+"""Progress is told whenever so large a part of the steps more is done."""
+
 _CATEGORIES: dict[str, tuple[type[TunesmithError], ...]] = {
     "request": (InvalidRequestError, UnsupportedError),
     "data": (DatasetError, SourceNotFoundError, SourceCredentialsError, AddressRefusedError, DownloadError),
@@ -39,10 +40,13 @@ _CATEGORIES: dict[str, tuple[type[TunesmithError], ...]] = {
 }
 
 
-def render_webhook(job: Job, event: Event, services: Services) -> dict[str, Any]:
-    """The body that tells of an event of a job, with the status that the event brought about."""
+def render_webhook(job: Job, event: Event, services: Services) -> dict[str, Any] | None:
+    """The body that tells of an event of a job, with the status that the event brought about; none if there is nothing
+    to tell."""
+    if "state" not in event.data and not _is_progress(job, event):
+        return None
     task = render_job(job, services)
-    status = render_status(State(event.data["state"])) if event.kind == "state" else task["status"]
+    status = render_status(State(event.data["state"])) if "state" in event.data else task["status"]
     return {
         "event_type": "training_status_update",
         "task_id": task["id"],
@@ -66,6 +70,16 @@ def render_webhook(job: Job, event: Event, services: Services) -> dict[str, Any]
         },
         "additional_properties": {},
     }
+
+
+def _is_progress(job: Job, event: Event) -> bool:
+    """Whether these steps completed another part of the training."""
+    if event.kind != "metrics":
+        return False
+    step: int = event.data["step"]
+    total: int = event.data["total_steps"]
+    before = max(step - job.spec.cadence.log_steps, 0)
+    return step * _PARTS // total > before * _PARTS // total
 
 
 def _category(error: ErrorInfo) -> str:

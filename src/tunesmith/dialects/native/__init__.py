@@ -23,6 +23,7 @@ from tunesmith.dialects.native import (
     recipes,
     samples,
     secrets,
+    webhooks,
 )
 from tunesmith.dialects.native.answers import REFUSALS
 from tunesmith.dialects.native.render import render_job
@@ -40,7 +41,7 @@ def routes() -> APIRouter:
     router = APIRouter(prefix=PREFIXES[0], responses=REFUSALS)
     for part in (jobs, events, samples, receipt, recipes, logs, artifacts, files, datasets):
         router.include_router(part.routes())
-    for part in (exports, pushes, models, secrets, organisation):
+    for part in (exports, pushes, models, secrets, organisation, webhooks):
         router.include_router(part.routes())
     return router
 

@@ -104,7 +104,8 @@ _KINDS: dict[str, Literal["wandb", "mlflow", "hub"]] = {
 _TYPES = {"wandb": "wandb", "mlflow": "mlflow", "hub": "hf"}
 
 
-def render(integration: IntegrationSpec) -> dict[str, Any]:
-    """An integration as jobs show it."""
-    type = _TYPES[integration.kind]
-    return {"type": type, type: integration.settings}
+def render_all(integrations: Sequence[IntegrationSpec]) -> list[dict[str, Any]]:
+    """Integrations as jobs show them; those that this API has no word for are left out."""
+    return [
+        {"type": _TYPES[each.kind], _TYPES[each.kind]: each.settings} for each in integrations if each.kind in _TYPES
+    ]

@@ -65,7 +65,7 @@ def render_job(job: Job, mount: Mount = OPENAI) -> dict[str, Any]:
         "seed": job.spec.optimization.seed,
         "suffix": job.submission.suffix,
         "user_provided_suffix": job.submission.suffix,
-        "integrations": [integrations.render(each) for each in job.submission.integrations],
+        "integrations": integrations.render_all(job.submission.integrations),
         "method": _method(job, mount, hyperparameters),
         "from_checkpoint": _from_checkpoint(request),
         "metadata": (request.get("metadata") or {}) if request else job.submission.labels,

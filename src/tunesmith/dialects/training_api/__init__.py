@@ -5,6 +5,7 @@ from typing import Any
 from tunesmith.dialects._wire import renamed, status_of
 from tunesmith.dialects.training_api.render import render_job
 from tunesmith.dialects.training_api.routes import routes
+from tunesmith.dialects.training_api.webhook import render_webhook
 from tunesmith.spec.errors import JobStateError, TunesmithError
 
 PREFIXES = ("/", "/train", "/queue")
@@ -30,4 +31,4 @@ def render_error(error: TunesmithError, _path: str) -> tuple[int, dict[str, Any]
     return status, {"detail": [{"loc": location, "msg": error.info.sentence(), "type": error.code}]}
 
 
-__all__ = ["PREFIXES", "render_error", "render_job", "routes"]
+__all__ = ["PREFIXES", "render_error", "render_job", "render_webhook", "routes"]

@@ -104,8 +104,11 @@ def _submit(services: Services, body: TrainingRequest, strategy: str) -> Job:
     adapter = _adapter(services, body)
     train = DataSource(kind="dataset", id=reference(dataset), sha256=dataset.sha256)
     spec = to_spec(body, train=train, adapter=adapter)
+    url = str(body.webhook_url) if body.webhook_url is not None else None
     try:
-        return services.jobs.submit(spec, to_submission(body, when_busy=strategy, adapter=adapter))
+        with services.webhooks.kept(url, "training_api", param="webhook_url") as integrations:
+            submission = to_submission(body, when_busy=strategy, adapter=adapter, integrations=integrations)
+            return services.jobs.submit(spec, submission)
     except TunesmithError as error:
         # Two fields may name the adapter; only here is known which one did.
         named = "lora_name" if body.lora_hf_repo is None else "lora_hf_repo"

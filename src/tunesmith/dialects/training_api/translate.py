@@ -7,6 +7,7 @@ from tunesmith.spec.job import (
     CadenceSpec,
     DataSource,
     DataSpec,
+    IntegrationSpec,
     JobSpec,
     MethodSpec,
     ModelSpec,
@@ -81,14 +82,19 @@ def to_spec(request: TrainingRequest, *, train: DataSource, adapter: StartSpec |
     )
 
 
-def to_submission(request: TrainingRequest, *, when_busy: str, adapter: StartSpec | None) -> Submission:
-    """What travels beside the spec, with a note for each field that has no effect."""
+def to_submission(
+    request: TrainingRequest,
+    *,
+    when_busy: str,
+    adapter: StartSpec | None,
+    integrations: tuple[IntegrationSpec, ...] = (),
+) -> Submission:
+    """What travels beside the spec, with a note for each field that has no effect; `integrations` is the webhook that
+    it names."""
     notes = [
         f"tracking_backend {request.tracking_backend!r} has no effect in this version; metrics stay with the job.",
         f"template {request.template!r} is not applied: the chat template that comes with the model is.",
     ]
-    if request.webhook_url is not None:
-        notes.append("webhook_url has no effect in this version; ask GET /train/{job_id} for the state.")
     if request.lora_hf_repo is not None:
         notes.append(f"Training continues from the adapter {request.lora_hf_repo!r} of the hub.")
     elif request.adapter_name is not None:
@@ -105,5 +111,6 @@ def to_submission(request: TrainingRequest, *, when_busy: str, adapter: StartSpe
         name=request.save_name or request.adapter_name,
         suffix=request.save_name,
         when_busy="reject" if when_busy == "reject" else "queue",
+        integrations=integrations,
         notes=tuple(notes),
     )

@@ -80,6 +80,7 @@ class TrainingRequest(Wire):
     """Name to register the result under; none = `lora_name`."""
 
     webhook_url: Annotated[AnyHttpUrl, Field(strict=False)] | None = None
+    """Told once when the job has succeeded or failed."""
 
     @property
     def adapter_name(self) -> str | None:

@@ -396,9 +396,9 @@ def test_purposes_of_columns_and_kinds_of_files_are_all_described():
 
 def test_commands_of_make_exist():
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
     for page in PAGES:
-        assert set(re.findall(r"(?:`|^)make (\w+)", page.read_text(), re.MULTILINE)) <= targets, page.name
+        assert set(re.findall(r"(?:`|^)make ([\w-]+)", page.read_text(), re.MULTILINE)) <= targets, page.name
 
 
 def test_numbers_in_the_pages_are_those_of_the_code():

@@ -185,3 +185,36 @@ def test_activations_are_computed_again_where_memory_is_short_and_losses_stay(ti
         [event.loss for event in of_kind(plain, Metrics)], rel=1e-5
     )
     assert any("computed again" in event.message for event in again if event.kind == "note")
+
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 64,
+}
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out", "ignore:The following:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("kind", "entries"),
+    [
+        ("gpt2", {"n_embd": 32, "n_layer": 6, "n_head": 2, "vocab_size": 64}),
+        ("gemma2", {**SMALL, "intermediate_size": 64, "head_dim": 16}),
+        ("mixtral", {**SMALL, "intermediate_size": 64, "num_local_experts": 4}),
+    ],
+)
+def test_parameters_of_all_layers_are_told_by_the_first_ones(tmp_path, rows, kind, entries):
+    from transformers import AutoModelForCausalLM
+
+    from tunesmith.training.adapters import new_adapter
+
+    config = AutoConfig.for_model(kind, **entries)
+    config.save_pretrained(tmp_path)
+    spec = attempt(tmp_path, rows, dtype="bfloat16").spec
+    ahead = planned_model(tmp_path, spec, None, on_gpu=False)
+    adapted = new_adapter(AutoModelForCausalLM.from_config(config), spec.adapter, 0)
+    assert ahead.is_counted
+    assert ahead.footprint.trained == sum(each.numel() for each in adapted.parameters() if each.requires_grad)
+    assert ahead.footprint.parameters + ahead.footprint.trained == sum(each.numel() for each in adapted.parameters())

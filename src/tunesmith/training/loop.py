@@ -14,7 +14,7 @@ from tunesmith.spec.job import JobSpec
 from tunesmith.training.checkpoint import folder_name, remove_folder, write_folder
 from tunesmith.training.optim import build_optimizer, learning_rate
 from tunesmith.training.reporting import Reporter
-from tunesmith.training.state import Progress, load_state, save_state, seed_all
+from tunesmith.training.state import Progress, load_state, read_progress, save_state, seed_all
 from tunesmith.training.step_reports import Outcome, StepReports, means_of, recorded_event, totals_of
 from tunesmith.training.stopping import StopFlag, StopRequested
 from tunesmith.training.task import TOKEN_ACCURACY, Task
@@ -54,9 +54,10 @@ class Loop:
         Raises:
             CheckpointError: it belongs to another training.
         """
+        progress = read_progress(folder, self._fingerprint)
+        self._order.restore(progress.step, progress.order)
         self._task.load(folder)
         self.progress = load_state(folder, self._fingerprint, self._optimizer, self._task.model)
-        self._order.restore(self.progress.step, self.progress.order)
 
     def run(self) -> None:
         """Train to the last step.

@@ -22,7 +22,7 @@ from tunesmith.training.reporting import Reporter
 from tunesmith.training.sampling import report_samples
 from tunesmith.training.selection import is_time_to_end, with_evaluation
 from tunesmith.training.shortage import Whereabouts
-from tunesmith.training.state import Progress, fingerprints_in, load_state, save_state, seed_all
+from tunesmith.training.state import Progress, fingerprints_in, load_state, read_progress, save_state, seed_all
 from tunesmith.training.step_reports import Outcome, StepReports, means_of, recorded_event, totals_of
 from tunesmith.training.stopping import StopFlag, StopRequested
 from tunesmith.training.task import TOKEN_ACCURACY, Task
@@ -76,11 +76,12 @@ class Loop:
             CheckpointError: it belongs to another training.
         """
         before = fingerprints_in(folder, self._fingerprints)
+        progress = read_progress(folder)
+        self._order.restore(progress.step, progress.order)
         self._task.load(folder)
         self.progress = load_state(folder, self._optimizer, self._task.model)
         if self.progress.portion is not None:
             self._healing.take(self.progress.portion)
-        self._order.restore(self.progress.step, self.progress.order)
         self._newest = folder
         return differences(before, self._fingerprints)
 

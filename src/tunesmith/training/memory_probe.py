@@ -14,7 +14,7 @@ from tunesmith.training.memory import Footprint, Head
 from tunesmith.training.text import TokenRow
 
 _LENGTHS = (32, 64)
-_MOMENT_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0}
+_MOMENT_BYTES = {"adamw": 8.0, "adam": 8.0, "adamw_8bit": 2.0, "adafactor": 0.1, "sgd": 4.0}
 
 _WHOLE_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 """Entries of a model's configuration that change logits behind the head, so that the head alone does not give them."""
@@ -52,7 +52,7 @@ def footprint_of(
         weights=sum(size for _, size, _ in sizes),
         parameters=sum(count for count, _, _ in sizes),
         trained=sum(count for count, _, is_trained in sizes if is_trained),
-        moment_bytes=_MOMENT_BYTES.get(optimization.optimizer, 8.0),
+        moment_bytes=_MOMENT_BYTES[optimization.optimizer],
         per_token=kept.per_token,
         per_pass=kept.per_pass,
         layers=config.num_hidden_layers,

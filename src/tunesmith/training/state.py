@@ -128,6 +128,11 @@ def fingerprints_in(folder: Path, expected: Fingerprints) -> Fingerprints:
     return found
 
 
+def read_progress(folder: Path) -> Progress:
+    """How far the training of a checkpoint was, once its fingerprints were looked at."""
+    return Progress.model_validate(_read(folder)["progress"])
+
+
 def seed_all(seed: int) -> None:
     """Start every random generator from one seed."""
     random.seed(seed)

@@ -139,7 +139,7 @@ def _training(spec: JobSpec) -> dict[str, Any]:
 
 
 def _limits(spec: JobSpec) -> list[str]:
-    found = ["template: ms-swift has templates of its own; add --template_backend jinja to use the model's."]
+    found = ["template: ms-swift has templates of its own; name the one of this base model, or its loss may differ."]
     if spec.method.kind == "classification" and parameter(spec, "labels", None) is None:
         found.append("num_labels: add how many classes the rows have.")
     return found

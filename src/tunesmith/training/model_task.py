@@ -212,7 +212,7 @@ def _with_adapter(core: Any, attempt: AttemptSpec, workplace: Workplace, head: s
             workplace.reporter.note(f"The adapter to continue from keeps its own shape: {', '.join(changes)}.")
         return model
     if spec.adapter is not None:
-        return adapters.new_adapter(core, spec.adapter, spec.optimization.seed, head)
+        return adapters.new_adapter(core, spec.adapter, spec.optimization.seed, head, workplace.poll)
     return core
 
 

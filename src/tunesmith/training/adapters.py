@@ -15,7 +15,7 @@ from peft.utils.integrations import dequantize_module_weight
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tunesmith.spec.errors import AdapterError
+from tunesmith.spec.errors import AdapterError, ArtifactError
 from tunesmith.spec.job import ALL_LINEAR, AdapterSpec
 from tunesmith.training import pissa
 from tunesmith.training.targets import last_parts, require_targets
@@ -266,6 +266,20 @@ def load_adapter(adapted: PeftModel, folder: Path) -> None:
     absent = [name for name in result.missing_keys if _LOW_RANK in name or _WHOLE in name]
     if absent:
         raise RuntimeError(f"missing weight {absent[0]!r}")
+
+
+def require_change(start: Path, folder: Path) -> None:
+    """Refuse an adapter whose weights are those of the adapter that it was continued from.
+
+    Raises:
+        ArtifactError: not one weight differs.
+    """
+    before, after = load_file(start / WEIGHTS), load_file(folder / WEIGHTS)
+    if before.keys() == after.keys() and all(torch.equal(before[name].float(), after[name].float()) for name in after):
+        raise ArtifactError(
+            "Training changed nothing: the adapter's weights are exactly those that it began with.",
+            hint="Raise the learning rate or the number of steps.",
+        )
 
 
 def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:

@@ -350,3 +350,13 @@ def test_the_check_of_targets_reads_no_weights(tiny_model: Path, tmp_path: Path,
     shutil.copytree(tiny_model, bare, ignore=shutil.ignore_patterns("*.safetensors"))
     order = attempt(bare, rows, adapter=LORA | {"targets": ["q_proj"]}, purpose="check")
     assert of_kind(run(order, tmp_path / "run")[1], Checked)
+
+
+def test_a_continued_adapter_that_learnt_nothing_is_no_success(tiny_model: Path, tmp_path: Path, rows: Path) -> None:
+    run(attempt(tiny_model, rows, max_steps=2), tmp_path / "first")
+    start = tmp_path / "first" / "artifact"
+    code, events = run(
+        attempt(tiny_model, rows, continue_from=start, learning_rate=1e-30, max_steps=2), tmp_path / "second"
+    )
+    assert (code, events[-1].error.code) == (1, "artifact")
+    assert "exactly those that it began with" in events[-1].error.message

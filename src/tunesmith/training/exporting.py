@@ -88,6 +88,7 @@ class _Teller:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         self._poll()
+        self._reporter.beat()
         if done * 20 // max(1, total) != (done - 1) * 20 // max(1, total):
             self._reporter.write(events.Exporting, stage=stage, done=done, total=total)
 

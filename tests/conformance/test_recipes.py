@@ -346,6 +346,32 @@ def test_the_script_for_trl_trains_variants_alike(tiny_model, tmp_path, monkeypa
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("variant", [{}, {"init": "pissa"}], ids=str)
+def test_the_script_for_trl_ends_early_and_takes_back_the_best(tiny_model, tmp_path, monkeypatch, variant):
+    from attempts import attempt, chat, write_rows
+
+    rows = write_rows(tmp_path / "train.jsonl", chat(24))
+    write_rows(tmp_path / "validation.jsonl", chat(4))
+    spec = attempt(tiny_model, rows, base=str(tiny_model), over_long="truncate", batch_size=4).spec
+    spec = optimized(spec, learning_rate=1e-7, epochs=9.0).model_copy(
+        update={
+            "adapter": spec.adapter.model_copy(update=variant),
+            "data": spec.data.model_copy(update={"validation": DataSource(kind="file", id="v", sha256="1" * 64)}),
+            "cadence": CadenceSpec(eval_steps=2, save_steps=5, keep_checkpoints=2, evaluate_first=True),
+            "selection": SelectionSpec(patience=2, min_improvement=0.01, result="best"),
+        }
+    )
+    monkeypatch.chdir(tmp_path)
+    script = recipe(spec, "trl").text.replace("report_to=", "use_cpu=True, disable_tqdm=True, report_to=")
+    names = {}
+    exec(compile(script, "train_trl.py", "exec"), names)
+    state = names["trainer"].state
+    # At step 2 any figure is the first; at 4 and 6 there is no improvement.
+    assert (state.global_step, state.best_global_step in (2, 4, 6)) == (6, True)
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("signals_kept")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("adapted", [True, False], ids=["lora", "full"])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from tunesmith.spec.errors import ModelLoadError, ModelNotFoundError
-from tunesmith.spec.job import Frozen
+from tunesmith.spec.job import Frozen, ModelSpec
 from tunesmith.store import exports, models
 from tunesmith.store.database import Database
 from tunesmith.store.models import ProducedModel
@@ -112,6 +112,15 @@ class ProducedModels:
             models.mark_deleted(connection, id, time.time())
             exports.mark_deleted_of_model(connection, id, time.time())
         shutil.rmtree(model.path, ignore_errors=True)
+
+
+def weights_below(model: ModelSpec, named: ProducedModel | None) -> ModelSpec:
+    """The whole weights that a job's model stands for, given the produced model of that name, if there is one: those
+    that a produced adapter rests on, or else what the name says."""
+    if named is None:
+        return model
+    base, revision = (named.id, None) if named.kind == "full" else (named.base, named.base_revision)
+    return model.model_copy(update={"base": base, "source": "hub" if revision else "any", "revision": revision})
 
 
 def check_loadable(name: str, path: Path) -> None:

@@ -1,0 +1,84 @@
+"""Which whole weights a job trains over, and what the model that it leaves is said to rest on."""
+
+import pytest
+
+from stored_jobs import job_spec
+from tunesmith.runners import Exit
+from tunesmith.spec import events
+from tunesmith.spec.errors import AdapterError
+from tunesmith.spec.job import AdapterSpec, ModelSpec, StartSpec, Submission
+from tunesmith.store import models
+
+LORA = AdapterSpec(rank=8, alpha=16, dropout=0, targets=("all-linear",))
+
+
+@pytest.fixture
+def shelf(house, tmp_path):
+    """Folders of a fully tuned model `ft:full` and of an adapter `ft:adapter`, both made from `m`."""
+    full, adapter = tmp_path / "full", tmp_path / "adapter"
+    full.mkdir()
+    (full / "config.json").write_text('{"model_type": "llama"}')
+    (full / "model.safetensors").touch()
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    with house.database.write() as connection:
+        for kind, folder in (("full", full), ("adapter", adapter)):
+            models.add(
+                connection, id=f"ft:{kind}", org="local", job_id=None, base="m", base_revision=None, kind=kind,
+                path=str(folder), name=None, description=None, created_at=1.0,
+            )  # fmt: skip
+    return {"full": full, "adapter": adapter}
+
+
+@pytest.fixture
+def resolve(house):
+    return lambda spec: house.scheduler._resolver.resolve("local", spec)
+
+
+@pytest.fixture
+def produced(house, started, metrics):
+    """The model that a job with the spec leaves."""
+
+    def make(spec):
+        blob = house.storage.put(b"rows")
+        source = spec.data.train.model_copy(update={"sha256": blob.sha256})
+        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"train": source})})
+        job = house.jobs.submit(spec, Submission(dialect="native", request={}))
+        house.tick()
+        artifact = house.runner.runs[-1].artifact
+        artifact.mkdir()
+        (artifact / "adapter_config.json").write_text("{}")
+        ended = events.Succeeded(at=started.at, step=4, path="artifact", logit_change=0.5)
+        house.runner.report(started, metrics(4), ended)
+        house.runner.end(Exit(code=0))
+        house.tick()
+        with house.database.read() as connection:
+            return models.get(connection, "local", house.jobs.get(job.id).model_id)
+
+    return make
+
+
+def lora(base, start=None):
+    init_from = StartSpec(kind="model", id=start) if start else None
+    return job_spec(model=ModelSpec(base=base, dtype="float32"), init_from=init_from, adapter=LORA)
+
+
+def test_an_adapter_that_went_on_over_other_weights_rests_on_those(house, shelf, produced, resolve):
+    model = produced(lora("ft:full", "ft:adapter"))
+    assert (model.base, model.base_revision) == ("ft:full", None)
+    weights, adapter = house.scheduler._resolver.weights(model)
+    assert (weights, str(adapter)) == (shelf["full"], model.path)
+    later = resolve(lora(model.id))
+    assert (later.model, str(later.adapter)) == (shelf["full"], model.path)
+
+
+@pytest.mark.parametrize(("base", "below"), [("m", "m"), ("ft:adapter", "m"), ("ft:full", "ft:full")])
+def test_an_adapter_rests_on_the_weights_below_what_its_job_named(shelf, produced, base, below):
+    assert produced(lora(base)).base == below
+
+
+def test_two_adapters_to_go_on_from_are_refused(shelf, resolve):
+    with pytest.raises(AdapterError, match="are both adapters") as caught:
+        resolve(lora("ft:adapter", "ft:adapter"))
+    assert caught.value.param == "init_from"
+    assert "'m'" in caught.value.hint

@@ -160,7 +160,7 @@ class Labelled:
     line: int
     content: Content
     label: int
-    """0 or more."""
+    """0 to 9,999."""
 
     member: str | None = None
 

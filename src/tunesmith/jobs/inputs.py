@@ -112,12 +112,11 @@ class InputResolver:
 
 def _refuse_whole_start_for_adapter(spec: JobSpec) -> None:
     """An adapter is published on top of what the job calls its model, which these weights replace."""
-    assert spec.init_from is not None
-    if spec.adapter is not None and spec.init_from.kind != "model":
+    if spec.adapter is not None and spec.init_from is not None:
         raise AdapterError(
             f"{spec.init_from.id!r} is a whole model, and this job trains an adapter.",
             param="init_from",
-            hint="Name it as the model to train, or tune all weights.",
+            hint="Name a whole model as the model to train (`model.base`), or tune all weights.",
         )
 
 

@@ -1,5 +1,7 @@
 """Which whole weights a job trains over, and what the model that it leaves is said to rest on."""
 
+import shutil
+
 import pytest
 
 from stored_jobs import job_spec
@@ -7,7 +9,7 @@ from tunesmith.runners import Exit
 from tunesmith.spec import events
 from tunesmith.spec.errors import AdapterError
 from tunesmith.spec.job import AdapterSpec, ModelSpec, StartSpec, Submission
-from tunesmith.store import models
+from tunesmith.store import checkpoints, models
 
 LORA = AdapterSpec(rank=8, alpha=16, dropout=0, targets=("all-linear",))
 
@@ -82,3 +84,32 @@ def test_two_adapters_to_go_on_from_are_refused(shelf, resolve):
         resolve(lora("ft:adapter", "ft:adapter"))
     assert caught.value.param == "init_from"
     assert "'m'" in caught.value.hint
+
+
+@pytest.fixture
+def starts(house, shelf, saved):
+    """The fully tuned model as each kind of start."""
+    folder = shelf["full"]
+    job = house.submit()
+    house.tick()
+    commit = "c" * 40
+    cached = house.scheduler._resolver._hub._folder("owner/full", commit)
+    shutil.copytree(folder, cached)
+    with house.database.write() as connection:
+        event = saved(house.runner.runs[-1], 1)
+        checkpoints.add(connection, event, job_id=job.id, attempt=1, path=str(folder), metrics={}, files=[])
+        [checkpoint] = checkpoints.of_job(connection, job.id)
+    return {
+        "model": StartSpec(kind="model", id="ft:full"),
+        "checkpoint": StartSpec(kind="checkpoint", id=checkpoint.id),
+        "hub": StartSpec(kind="hub", id="owner/full", revision=commit),
+    }
+
+
+@pytest.mark.parametrize("kind", ["model", "checkpoint", "hub"])
+def test_whole_weights_to_begin_with_are_taken_for_all_weights_and_refused_for_an_adapter(starts, resolve, kind):
+    everything = job_spec(init_from=starts[kind])
+    assert (resolve(everything).model / "model.safetensors").is_file()
+    with pytest.raises(AdapterError, match="is a whole model, and this job trains an adapter") as caught:
+        resolve(everything.model_copy(update={"adapter": LORA}))
+    assert caught.value.param == "init_from"

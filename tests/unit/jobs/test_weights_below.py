@@ -5,9 +5,10 @@ import shutil
 import pytest
 
 from stored_jobs import job_spec
+from tunesmith.assets.models import ProducedModels
 from tunesmith.runners import Exit
 from tunesmith.spec import events
-from tunesmith.spec.errors import AdapterError
+from tunesmith.spec.errors import AdapterError, ConflictError
 from tunesmith.spec.job import AdapterSpec, ModelSpec, StartSpec, Submission
 from tunesmith.store import checkpoints, models
 
@@ -113,3 +114,39 @@ def test_whole_weights_to_begin_with_are_taken_for_all_weights_and_refused_for_a
     with pytest.raises(AdapterError, match="is a whole model, and this job trains an adapter") as caught:
         resolve(everything.model_copy(update={"adapter": LORA}))
     assert caught.value.param == "init_from"
+
+
+def test_a_model_on_which_adapters_rest_is_not_deleted_before_them(house, shelf, produced):
+    door = ProducedModels(house.database, "local")
+    adapter = produced(lora("ft:full"))
+    with pytest.raises(ConflictError, match="these adapters rest on it") as caught:
+        door.delete("ft:full")
+    assert repr(adapter.id) in caught.value.message
+    assert caught.value.param == "model"
+    assert (shelf["full"] / "model.safetensors").is_file()
+    door.delete(adapter.id)
+    door.delete("ft:full")
+    assert not shelf["full"].exists()
+
+
+@pytest.mark.parametrize("spec", [lora("ft:adapter"), lora("m", "ft:adapter")], ids=["as its model", "as its start"])
+def test_a_model_that_a_job_uses_is_not_deleted_before_the_jobs_end(house, shelf, spec):
+    door = ProducedModels(house.database, "local")
+    job = house.jobs.submit(spec, Submission(dialect="native", request={}))
+    with pytest.raises(ConflictError, match="jobs that have not ended use it"):
+        door.delete("ft:adapter")
+    assert shelf["adapter"].exists()
+    house.jobs.cancel(job.id)
+    door.delete("ft:adapter")
+    assert not shelf["adapter"].exists()
+
+
+def test_many_adapters_on_a_model_are_named_in_part(house, shelf):
+    with house.database.write() as connection:
+        for number in range(7):
+            models.add(
+                connection, id=f"ft:{number}", org="local", job_id=None, base="ft:full", base_revision=None,
+                kind="adapter", path="/nowhere", name=None, description=None, created_at=1.0,
+            )  # fmt: skip
+    with pytest.raises(ConflictError, match="'ft:3', 'ft:4' and 2 more"):
+        ProducedModels(house.database, "local").delete("ft:full")

@@ -26,7 +26,7 @@ def read_text(row: Mapping[str, Any], line: int) -> Text:
     Raises:
         RowError: the row cannot be trained.
     """
-    return Text(line, text_of(row, "text"))
+    return Text(line, text_of(row, "text"), label=row.get("label"))
 
 
 def as_class(value: Any) -> int | None:

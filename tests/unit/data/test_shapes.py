@@ -95,6 +95,13 @@ def test_a_class_above_the_last_allowed_one_is_refused_with_its_line(tmp_path, l
     assert len(report.problems[0].reason) < 200
 
 
+@pytest.mark.parametrize("label", [-1, 1.0, "pos"])
+def test_turns_without_an_answer_are_told_that_their_label_is_no_class(label):
+    with pytest.raises(RowError, match="must be the number of a class") as caught:
+        read({"messages": [USER], "label": label})
+    assert caught.value.path == "label"
+
+
 def test_turns_with_a_class_are_labelled():
     example = read({"messages": [USER], "label": 2})
     assert isinstance(example, Labelled)

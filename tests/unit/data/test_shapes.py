@@ -104,8 +104,8 @@ def test_turns_without_an_answer_are_told_that_their_label_is_no_class(label):
 
 def test_a_text_of_json_with_a_number_too_long_to_read_is_refused_in_plain_words():
     with pytest.raises(RowError, match="not JSON: it has an integer of more than 4,300 digits") as caught:
-        read({"messages": '[{"role": ' + "9" * 5000 + "}]"})
-    assert caught.value.path == "messages"
+        read({"messages": [USER, ANSWER], "tools": '[{"n": ' + "9" * 5000 + "}]"})
+    assert caught.value.path == "tools"
 
 
 def test_turns_with_a_class_are_labelled():

@@ -32,6 +32,7 @@ from tunesmith.spec.errors import (
     subject,
 )
 from tunesmith.spec.events import Checked, Failed
+from tunesmith.spec.faults import place, sentence
 from tunesmith.spec.job import AttemptSpec, DataSource, DataSpec, Frozen, JobSpec
 from tunesmith.spec.plan import Plan
 from tunesmith.spec.reading import Reading
@@ -218,8 +219,8 @@ def _check_method(spec: JobSpec) -> None:
         methods[spec.method.kind].Parameters.model_validate(spec.method.parameters)
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(["method", "parameters", *(str(part) for part in first["loc"])])
-        raise InvalidRequestError(f"{path}: {first['msg']}.", param=path) from error
+        path = ".".join(["method", "parameters", *map(str, place(first, spec.method.parameters))])
+        raise InvalidRequestError(sentence(first, path), param=path) from error
 
 
 def _check_kind_of_model(spec: JobSpec, method: ModuleType) -> None:

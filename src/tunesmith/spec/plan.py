@@ -181,5 +181,5 @@ class Plan(Frozen):
 
 
 def shown(size: int) -> str:
-    """A number of bytes as plans tell it."""
+    """A number of bytes in words."""
     return f"{size / 1e9:,.1f} GB" if size >= 10**9 else f"{size / 1e6:,.0f} MB"

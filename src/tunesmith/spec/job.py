@@ -7,7 +7,7 @@ trainings have equal specs; who asked, and through which dialect, travels beside
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from tunesmith.spec.frozen import Frozen as Frozen  # noqa: PLC0414 - marks it as a name of this module, too
 from tunesmith.spec.reading import Reading, SplitSpec
@@ -162,17 +162,6 @@ class AdapterSpec(Frozen):
     init: Literal["random", "pissa"] = "random"
     """What is trained at first: random numbers without effect, or the principal parts of the base model's weights
     (PiSSA, arXiv 2404.02948)."""
-
-    @field_validator("targets")
-    @classmethod
-    def _all_stands_alone(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        if ALL_LINEAR[0] in targets and targets != ALL_LINEAR:
-            others = ", ".join(repr(target) for target in targets[:8] if target != ALL_LINEAR[0])
-            raise ValueError(
-                f"'{ALL_LINEAR[0]}' stands for every linear layer but the head, so it is the only entry or none; leave "
-                f"{others or 'the repetition'} out, or '{ALL_LINEAR[0]}'"
-            )
-        return targets
 
     @model_validator(mode="after")
     def _parts_are_compatible(self) -> Self:
@@ -460,3 +449,6 @@ class AttemptSpec(Frozen):
 
     rows: int | None = None
     """Rows of the training file, in a check or a plan; none = not known, so as many as possible are read."""
+
+    classes: tuple[int, ...] = ()
+    """Classes of the training file's rows, in a check or a plan, as far as they are known: the first ones found."""

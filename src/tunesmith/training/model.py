@@ -32,7 +32,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        raise ModelLoadError(f"The model's tokenizer cannot be loaded: {_first_line(error)}") from error
+        raise ModelLoadError(f"The model's tokenizer cannot be loaded: {_said(error, folder)}") from error
 
 
 def load_config(folder: Path) -> Any:
@@ -49,7 +49,7 @@ def load_config(folder: Path) -> Any:
     except FileNotFoundError as error:
         raise ModelLoadError("The base model has no config.json.") from error
     except (OSError, ValueError, KeyError) as error:
-        raise ModelLoadError(f"The base model's config.json cannot be used: {_first_line(error)}") from error
+        raise ModelLoadError(f"The base model's config.json cannot be used: {_said(error, folder)}") from error
     return config
 
 
@@ -178,7 +178,7 @@ def _from_pretrained(
     except Exception as error:
         if is_shortage(error):
             raise
-        raise ModelLoadError(f"The base model's weights cannot be loaded: {_first_line(error)}") from error
+        raise ModelLoadError(f"The base model's weights cannot be loaded: {_said(error, folder)}") from error
     missing = [*sorted(report["missing_keys"]), *(name for name, *_ in report["mismatched_keys"])]
     missing = [name for name in missing if name not in may_lack]
     if missing:
@@ -236,6 +236,11 @@ def _require_safetensors(folder: Path) -> None:
             hint="Convert them to safetensors.",
         )
     raise ModelLoadError("The base model has no weights: model.safetensors is missing.")
+
+
+def _said(error: BaseException, folder: Path) -> str:
+    """What an error says, without where on this machine the model lies."""
+    return _first_line(error).replace(str(folder), "its folder")
 
 
 def _first_line(error: BaseException) -> str:

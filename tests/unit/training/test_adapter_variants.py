@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn import Linear
 from torch.nn.functional import cross_entropy
 
-from attempts import LORA, attempt, chat, labelled, checkpoint, losses, of_kind, run, write_rows
+from attempts import LORA, attempt, chat, checkpoint, labelled, losses, of_kind, run, write_rows
 from tunesmith.data.rows import read_examples
 from tunesmith.methods import sft
 from tunesmith.rundir import EventWriter, RunDirectory

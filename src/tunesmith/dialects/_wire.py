@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith.data.examples import kind_of
 from tunesmith.spec.errors import (
     BusyError,
     ConflictError,
@@ -27,7 +28,7 @@ from tunesmith.spec.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
-from tunesmith.spec.faults import path_of, place, sentence
+from tunesmith.spec.faults import path_of, place, reason, sentence
 
 MAX_JSON_BYTES = 1024 * 1024
 """Largest body of a route that reads JSON. Uploads are streamed and have a limit of their own."""
@@ -205,13 +206,15 @@ def to_error(raised: RequestValidationError, content_type: str | None) -> Tunesm
     first = raised.errors()[0]
     if first["type"] == "json_invalid":
         return InvalidRequestError(f"The body is not valid JSON: {first['ctx']['error']}.", hint=_place(raised))
+    if first["loc"] == ("body",) and first["type"] == "value_error":
+        return InvalidRequestError(f"The request is not valid: {reason(first)}.")
     if first["loc"] == ("body",) and not _is_json(content_type) and first["type"] != "missing":
         return UnsupportedMediaTypeError(
             f"Content-Type is {content_type!r}; this route reads application/json.",
             hint="Set the header Content-Type: application/json.",
         )
     if first["loc"] == ("body",):
-        what = "missing" if first["type"] == "missing" else f"a {type(first['input']).__name__}"
+        what = "missing" if first["type"] == "missing" else kind_of(first["input"])
         return InvalidRequestError(f"The body is {what}; it must be a JSON object.")
     param = _param(first, raised.body)
     return InvalidRequestError(sentence(first, param), param=param)

@@ -35,7 +35,7 @@ class Scaling:
     """Of the rows read."""
 
     is_whole: bool
-    """Whether all was read that the limit of the source allows."""
+    """Whether all rows of the part were read, or where none are drawn, all that the limit of the source allows."""
 
     file_rows: int
     """Rows of the file."""
@@ -59,7 +59,7 @@ class Scaling:
         if self.source.share == 1:
             least, most = kept, asked.high - left_out
         elif self._read_all:
-            least, most = asked.low - left_out, min(asked.high, kept)
+            least, most = max(1, asked.low - left_out), min(asked.high, kept)
         return _range(asked.low * (share - off), asked.high * (share + off), least, most)
 
     @cached_property
@@ -76,8 +76,9 @@ class Scaling:
 
     def trained_tokens(self, seen: int) -> Count:
         """Tokens of an epoch that carry loss, of which so many were read."""
-        most = min(seen, self.tokens.high) if self._read_all else self.tokens.high
-        return self._scaled(seen, seen if self.source.share == 1 else 1, most)
+        is_all = self._read_all or self.is_exact
+        most = min(seen, self.tokens.high) if is_all else self.tokens.high
+        return self._scaled(seen, seen if self.source.share == 1 else min(seen, 1), most)
 
     def packed(self, sequences: int) -> Count:
         """Sequences of an epoch, if the rows that were read are packed into so many."""
@@ -123,7 +124,8 @@ class Scaling:
     @property
     def _read_all(self) -> bool:
         """Whether all rows of the part were read, also those that are not drawn."""
-        return self.is_whole and (self.source.limit is None or self.read < self.source.limit)
+        limit = self.source.limit if self.source.share == 1 else None
+        return self.is_whole and (limit is None or self.read < limit)
 
     @property
     def _asked(self) -> Count:
@@ -146,7 +148,8 @@ class Scaling:
         return _range(self.file_rows * (share - off), self.file_rows * (share + off), self.read, most)
 
     def _scaled(self, seen: int, least: int, most: int) -> Count:
-        a_row, off, rows = seen / len(self.lengths), _spread(self.lengths, len(self.lengths)), self.rows
+        rows = self.rows
+        a_row, off = seen / len(self.lengths), _spread(self.lengths, rows.high)
         return _range(rows.low * a_row * (1 - off), rows.high * a_row * (1 + off), least, most)
 
 
@@ -160,6 +163,5 @@ def _spread(lengths: Sequence[int], count: int) -> float:
 
 def _range(low: float, high: float, least: int, most: int) -> Count:
     """A range within what is known."""
-    most = max(1, most)
-    least = min(max(1, least), most)
+    least = min(least, most)
     return Count(low=min(max(math.floor(low), least), most), high=max(min(math.ceil(high), most), least))

@@ -132,9 +132,12 @@ def require_room(plan: Plan) -> None:
         return
     assert plan.memory is not None
     ways = "; ".join(f"{each.change} (up to {shown(each.memory.high)})" for each in plan.alternatives)
+    needed, available = shown(plan.memory.low), shown(plan.device_memory)
+    if needed == available:  # rounded
+        needed, available = f"{plan.memory.low:,} bytes", f"{plan.device_memory:,} bytes"
     raise DoesNotFitError(
-        f"The job needs at least {shown(plan.memory.low)} of memory, and the largest device of this server "
-        f"({plan.device}) has {shown(plan.device_memory)}.",
+        f"The job needs at least {needed} of memory, and the largest device of this server ({plan.device}) has "
+        f"{available}.",
         param="model.base",
         hint=f"This would fit: {ways}." if ways else "Use a smaller base model, or a server with larger devices.",
     )

@@ -136,7 +136,7 @@ def test_supervised_tuning_reads_every_format(row, tiny_model, tmp_path, signals
 
 def test_rows_of_one_class_are_refused_at_the_check(tiny_model, tmp_path):
     rows = write_rows(tmp_path / "rows.jsonl", [row | {"label": 2} for row in labelled(6)])
-    changes = {"purpose": "check", "rows": 6, "classes": [2]}
+    changes = {"purpose": "check", "classes": [2]}
     code, events = run(order("classification", tiny_model, rows, **changes), tmp_path / "check")
     assert code == 1
     error = events[-1].error

@@ -14,7 +14,7 @@ def job(house):
 @pytest.mark.parametrize(
     ("query", "param", "hint"),
     [
-        ("limt=5", "limt", "It has `limit`, `after`, `project`, `state`, `labels[…]`."),
+        ("lines=5", "lines", "It has `limit`, `after`, `project`, `state`, `labels[…]`."),
         ("limit=1&limit=2", "limit", "Give it once."),
         ("labels[team]=a&labels[team]=b", "labels[team]", "Give it once."),
         ("labels[]=a", "labels[]", "It has `limit`, `after`, `project`, `state`, `labels[…]`."),

@@ -44,7 +44,21 @@ def sentence(problem: Mapping[str, Any], param: str) -> str:
     return f"{param}: {reason(problem)}, got {shown}."
 
 
+# What JSON calls them, instead of Python's names for types.
+_WORDS = {
+    "dict_type": "input should be an object",
+    "model_type": "input should be an object",
+    "model_attributes_type": "input should be an object",
+    "tuple_type": "input should be a list",
+    "list_type": "input should be a list",
+}
+
+
 def reason(problem: Mapping[str, Any]) -> str:
     """Why a value is not allowed, without a full stop."""
-    message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+    if problem["type"] in _WORDS:
+        return _WORDS[problem["type"]]
+    message = (
+        str(problem["msg"]).replace("Tuple should have", "List should have").removeprefix("Value error, ").rstrip(".")
+    )
     return message[:1].lower() + message[1:]

@@ -34,6 +34,12 @@ class Needy(BaseModel):
     required: int
 
 
+class Typed(BaseModel):
+    needy: Needy | None = None
+    names: dict[str, int] = {}
+    several: Annotated[tuple[str, ...], Field(min_length=1)] = ("a",)
+
+
 def _problem(model: type[BaseModel], given: object) -> dict[str, object]:
     with pytest.raises(ValidationError) as refused:
         TypeAdapter(model).validate_python(given)
@@ -91,6 +97,19 @@ def test_names_of_types_are_known_by_their_form_where_the_value_is_not(
 def test_a_sentence_says_what_is_wrong_and_hides_what_may_be_secret(given: dict[str, object], words: str) -> None:
     problem = _problem(Inner, given)
     assert sentence(problem, next(iter(given))) == words
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"needy": "x"}, "needy: input should be an object, got 'x'."),
+        ({"names": None}, "names: input should be an object, got None."),
+        ({"several": None}, "several: input should be a list, got None."),
+        ({"several": []}, "several: list should have at least 1 item after validation, not 0, got []."),
+    ],
+)
+def test_types_have_the_names_of_json(given: dict[str, object], words: str) -> None:
+    assert sentence(_problem(Typed, given), next(iter(given))) == words
 
 
 def test_a_long_value_is_shortened() -> None:

@@ -10,8 +10,8 @@ from stored_jobs import job_spec
 from tunesmith.access.caller import LOCAL
 from tunesmith.access.keyring import Keyring
 from tunesmith.access.secrets import Secrets
-from tunesmith.integrations import Connections, NotToldError, ReceiverGoneError
-from tunesmith.integrations._feeder import DELAYS, Feeder
+from tunesmith.integrations import Connections, NotToldError, ReceiverGoneError, Results
+from tunesmith.integrations._feeder import Feeder
 from tunesmith.jobs.admission import Admitted
 from tunesmith.jobs.submitting import accept
 from tunesmith.plugins import load_plugins
@@ -22,6 +22,9 @@ from tunesmith.store import events, feeds, jobs
 from tunesmith.store.database import Database
 
 INTEGRATIONS = load_plugins("tunesmith.integrations")
+
+
+DELAYS = (5.0, 300.0, 1800.0)
 
 
 class Clock:
@@ -39,6 +42,8 @@ class Scripted:
     given_up: int = 0
     plan: object = None
     receives: str = "one"
+    closed: int = 0
+    delays: tuple = DELAYS
 
     def kinds(self, feed):
         return ("state", "metrics")
@@ -54,6 +59,12 @@ class Scripted:
 
     def give_up(self, feed):
         self.given_up += 1
+
+    def close(self, feed):
+        self.closed += 1
+
+    def stop(self):
+        pass
 
 
 @dataclass
@@ -100,9 +111,21 @@ def house(tmp_path):
 def made(request, house, tmp_path):
     secrets = Secrets(house.database, Keyring.open(tmp_path / "keys", needed=False))
     limits = Limits(max_bytes=1000)
-    return INTEGRATIONS[request.param].create(
-        Connections(house.database, secrets, limits, lambda *_: None, house.clock)
+    made = INTEGRATIONS[request.param].create(
+        Connections(
+            database=house.database,
+            secrets=secrets,
+            limits=limits,
+            render=lambda *_: None,
+            results=Results(receipt=lambda _: None, files=lambda _: []),
+            folder=tmp_path / "tracking",
+            hub_url=None,
+            clock=house.clock,
+            ending=threading.Event(),
+        )
     )
+    yield made
+    made.stop()
 
 
 def test_every_integration_hears_of_the_end_of_a_job_and_names_whom_it_leads_to(made, house):

@@ -12,8 +12,8 @@ from tunesmith.access.boundaries import require_open_project
 from tunesmith.access.caller import Caller
 from tunesmith.access.secrets import Secrets
 from tunesmith.integrations import Clock
+from tunesmith.integrations._addresses import check_url
 from tunesmith.integrations.webhook import catalogue, signing
-from tunesmith.integrations.webhook.addresses import check_url
 from tunesmith.integrations.webhook.courier import Courier, disable
 from tunesmith.sources import Limits
 from tunesmith.spec.errors import (

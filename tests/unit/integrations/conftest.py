@@ -3,15 +3,16 @@
 import time
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+from connections import LOOPBACK, connections
 from receiver import Receiver
 from stored_jobs import job_spec
 from tunesmith.access.caller import Caller, Role
 from tunesmith.access.keyring import Keyring
 from tunesmith.access.secrets import Secrets
-from tunesmith.integrations import Connections
 from tunesmith.integrations._feeder import Feeder
 from tunesmith.integrations.webhook import create
 from tunesmith.integrations.webhook.courier import Courier
@@ -25,8 +26,6 @@ from tunesmith.spec.job import Submission
 from tunesmith.spec.lifecycle import State
 from tunesmith.store import events, feeds, jobs
 from tunesmith.store.database import Database
-
-LOOPBACK = Limits(max_bytes=1_000_000, idle_seconds=5, allowed_networks=("127.0.0.0/8", "::1/128"))
 
 
 @dataclass
@@ -60,8 +59,10 @@ class Post:
     owner: Caller = field(default_factory=lambda: Caller(org="acme", user=None, role=Role.OWNER))
 
     def __post_init__(self):
-        connections = Connections(self.database, self.secrets, self.limits, render, self.clock)
-        self.integration = create(connections)
+        nowhere = Path("nothing is kept")
+        self.integration = create(
+            connections(self.database, self.secrets, nowhere, limits=self.limits, render=render, clock=self.clock)
+        )
         self.feeder = self.new_feeder()
         self.webhooks = self.door(self.owner)
 
@@ -106,7 +107,10 @@ class Post:
 
     def feeds(self):
         with self.database.read() as connection:
-            return [feeds.get(connection, id) for (id,) in connection.exec_driver_sql("select id from feeds").all()]
+            return [
+                feeds.get(connection, id)
+                for (id,) in connection.exec_driver_sql("select id from feeds where kind = 'webhook'").all()
+            ]
 
 
 def render(dialect, job, event):

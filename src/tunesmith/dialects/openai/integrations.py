@@ -126,4 +126,5 @@ def render_all(integrations: Sequence[IntegrationSpec]) -> list[dict[str, Any]]:
 def _rendered(integration: IntegrationSpec) -> dict[str, Any]:
     name, settings = _TYPES[integration.kind]
     shown = [field for field, about in settings.model_fields.items() if not about.exclude]
-    return {"type": name, name: {field: integration.settings.get(field) for field in shown}}
+    told = {field: integration.settings[field] for field in shown if field in integration.settings}
+    return {"type": name, name: told}

@@ -230,6 +230,20 @@ def test_what_was_told_before_a_failure_is_not_told_again(house):
     assert house.feed().failures == 0
 
 
+def test_a_batch_that_failed_is_told_again_as_a_whole(house):
+    def away(found):
+        raise NotToldError(found[-1], "away", first=found[0])
+
+    job = house.submit()
+    for step in (1, 2):
+        house.happen(job, "metrics", step=step)
+    house.integration.plan = away
+    house.run()
+    house.integration.plan = None
+    house.run(10)
+    assert house.integration.told == ["queued", 1, 2]
+
+
 def test_a_batch_that_is_never_taken_is_given_up_as_a_whole(house):
     job = house.submit()
     for step in range(100):

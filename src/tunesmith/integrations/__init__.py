@@ -105,11 +105,13 @@ class Place:
 class NotToldError(Exception):
     """The service could not be told now. The feeder tries again, up to its schedule's end."""
 
-    def __init__(self, event: Event, reason: str, *, retry_after: float = 0.0) -> None:
-        """`event` is the last one of those that have to be told again, and are passed over if it never succeeds.
-        `reason` holds nothing secret. `retry_after` are the seconds for which the service asks to be left alone."""
+    def __init__(self, event: Event, reason: str, *, first: Event | None = None, retry_after: float = 0.0) -> None:
+        """`event` is the last one of those that have to be told again, and are passed over if it never succeeds;
+        `first` is the first of them (none = it is the only one). `reason` holds nothing secret. `retry_after` are the
+        seconds for which the service asks to be left alone."""
         super().__init__(reason)
         self.event = event
+        self.first = first or event
         self.retry_after = retry_after
 
 

@@ -160,8 +160,8 @@ class Feeder:
             self._change(feed, cursor=event.number, failures=0, due_at=now, gave_up_at=now, **told)
             return True
         delay = max(integration.delays[feed.failures] * self._jitter(), min(error.retry_after, MAX_RETRY_AFTER))
-        # What comes before the event is dealt with.
-        self._change(feed, cursor=event.number - 1, failures=feed.failures + 1, due_at=now + delay, **told)
+        # What comes before is dealt with.
+        self._change(feed, cursor=error.first.number - 1, failures=feed.failures + 1, due_at=now + delay, **told)
         return False
 
     def _end(self, feed: Feed, integration: Integration, **values: object) -> None:

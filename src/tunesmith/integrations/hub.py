@@ -82,7 +82,7 @@ class HubIntegration:
         last = events[-1]
         token = self._token_of(feed)
         if job.state is State.SUCCEEDED:
-            self._follow(self._pushed(feed, job, token), feed, last)
+            self._follow(self._pushed(feed, job, token), feed, events)
         return last.number
 
     def give_up(self, _feed: Feed) -> None:
@@ -117,7 +117,7 @@ class HubIntegration:
             found = pushes.get(connection, job.org, model.id, feed.id)
             return found or pushes.add(connection, feed.id, at=self._clock(), **_wanted(feed, model, token))
 
-    def _follow(self, push: Push, feed: Feed, last: Event) -> None:
+    def _follow(self, push: Push, feed: Feed, events: Sequence[Event]) -> None:
         """Return when a push is done; where another try may better it, one is made."""
         if push.state == "done":
             with self._database.write() as connection:
@@ -129,7 +129,7 @@ class HubIntegration:
             raise ReceiverGoneError(push.error.sentence())
         with self._database.write() as connection:
             pushes.change(connection, push.id, state="queued", error=None, finished_at=None)
-        raise NotToldError(last, push.error.message)
+        raise NotToldError(events[-1], push.error.message, first=events[0])
 
 
 def _wanted(feed: Feed, model: ProducedModel, token: str) -> dict[str, object]:

@@ -53,7 +53,8 @@ class TensorboardIntegration:
                 file.write(fresh)
             except OSError as error:
                 self.close(feed)  # what of the batch was written is unknown
-                raise NotToldError(events[-1], f"The event file cannot be written: {error.strerror}.") from None
+                reason = f"The event file cannot be written: {error.strerror}."
+                raise NotToldError(events[-1], reason, first=events[0]) from None
         return events[-1].number
 
     def give_up(self, _feed: Feed) -> None:

@@ -22,6 +22,7 @@ from tunesmith.integrations._parts import text_file
 from tunesmith.integrations._spec import parameters, shown_spec
 from tunesmith.integrations._titles import title_of
 from tunesmith.integrations.mlflow.server import Metric, MlflowError, MlflowServer, Run, tag
+from tunesmith.sources._client import GuardedClient
 from tunesmith.sources.hub.upload import FileToPush
 from tunesmith.spec.errors import InvalidRequestError, SecretNotFoundError, TunesmithError
 from tunesmith.spec.job import IntegrationSpec
@@ -98,6 +99,9 @@ class MlflowIntegration:
         self._limits = connections.limits
         self._results = connections.results
         self._ending = connections.ending
+        self._client = GuardedClient(connections.limits)
+        self._trusting: dict[str, GuardedClient] = {}
+        """By feed, those that trust a certificate beside the machine's."""
 
     def kinds(self, _feed: Feed) -> Collection[str]:
         """See `Integration`."""
@@ -121,9 +125,9 @@ class MlflowIntegration:
             else:
                 self._log(server, run, found)
         except MlflowError as error:
-            raise NotToldError(found[-1], str(error)) from None
+            raise NotToldError(found[-1], str(error), first=found[0]) from None
         except TunesmithError as error:  # the model's files are not there
-            raise NotToldError(found[-1], error.message) from None
+            raise NotToldError(found[-1], error.message, first=found[0]) from None
         return found[-1].number
 
     def give_up(self, _feed: Feed) -> None:
@@ -131,6 +135,7 @@ class MlflowIntegration:
 
     def close(self, feed: Feed) -> None:
         """See `Integration`. Credentials that came with the job are forgotten."""
+        self._trusting.pop(feed.id, None)
         if feed.secret_id is not None:
             with self._database.write() as connection:
                 secrets.remove_unnamed(connection, feed.org, [feed.secret_id])
@@ -147,7 +152,16 @@ class MlflowIntegration:
             )
         except (SecretNotFoundError, InvalidRequestError) as error:
             raise ReceiverGoneError(error.message) from None
-        return MlflowServer(str(uri), known, self._limits, self._ending)
+        client = self._client_for(feed, known.get("certificate"))
+        return MlflowServer(str(uri), known, client, self._ending, self._limits.total_seconds)
+
+    def _client_for(self, feed: Feed, certificate: str | None) -> GuardedClient:
+        """Making one reads all certificates of the machine, so each is made once."""
+        if certificate is None:
+            return self._client
+        if feed.id not in self._trusting:
+            self._trusting[feed.id] = GuardedClient(self._limits, certificate=certificate)
+        return self._trusting[feed.id]
 
     def _run(self, server: MlflowServer, feed: Feed, job: Job) -> Run:
         """The run of a feed, from what is remembered of it, or from the server."""

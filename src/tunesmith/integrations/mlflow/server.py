@@ -16,7 +16,6 @@ from urllib.parse import quote, urlencode, urlsplit
 import httpx2
 
 from tunesmith.integrations._parts import pieces_of, size_of
-from tunesmith.sources import Limits
 from tunesmith.sources._client import GuardedClient
 from tunesmith.sources.hub.upload import FileToPush
 from tunesmith.spec.errors import TunesmithError
@@ -70,12 +69,20 @@ class MlflowError(Exception):
 class MlflowServer:
     """Every method raises `MlflowError` where the server cannot be reached or refuses."""
 
-    def __init__(self, uri: str, credentials: Mapping[str, str], limits: Limits, ending: threading.Event) -> None:
+    def __init__(
+        self,
+        uri: str,
+        credentials: Mapping[str, str],
+        client: GuardedClient,
+        ending: threading.Event,
+        upload_seconds: float,
+    ) -> None:
+        """`upload_seconds` is the longest time of one file; files break off when `ending` is set."""
         self._uri = uri.rstrip("/")
         self._headers = _authorization(credentials)
-        self._limits = limits
-        self._client = GuardedClient(limits, certificate=credentials.get("certificate"))
+        self._client = client
         self._ending = ending
+        self._upload_seconds = upload_seconds
 
     def page_of(self, run: Run) -> str:
         """Where a person can look at a run."""
@@ -125,7 +132,7 @@ class MlflowServer:
             f"/api/2.0/mlflow-artifacts/artifacts/{quote(f'{path}/{name}')}",
             headers={"content-type": "application/octet-stream", "content-length": str(size_of(file))},
             content=self._pieces(file),
-            seconds=self._limits.total_seconds,
+            seconds=self._upload_seconds,
         )
 
     def register(self, run: Run, model: str, artifact: str, tags: Sequence[Mapping[str, str]]) -> None:

@@ -100,12 +100,12 @@ class WandbIntegration:
         has_figures = any(event.kind in _FIGURES for event in events)
         if not has_figures and not (ends and job.started_at is not None):
             return last.number
-        sender = self._sender(feed, job, key, last)
+        sender = self._sender(feed, job, key, events)
         self._hand_over(feed, sender, last.number)
-        self._require(sender.wait_for(last.number, _WAIT_SECONDS), feed, sender, last)
+        self._require(sender.wait_for(last.number, _WAIT_SECONDS), feed, sender, events)
         if ends:
             sender.say(Finish(state=job.state, exit_code=0 if job.state is State.SUCCEEDED else 1))
-            self._require(sender.wait_until_finished(_WAIT_SECONDS), feed, sender, last)
+            self._require(sender.wait_until_finished(_WAIT_SECONDS), feed, sender, events)
         return last.number
 
     def give_up(self, _feed: Feed) -> None:
@@ -139,18 +139,18 @@ class WandbIntegration:
         except SecretNotFoundError as error:
             raise ReceiverGoneError(error.message) from None
 
-    def _sender(self, feed: Feed, job: Job, key: dict[str, str], last: Event) -> SenderProcess:
+    def _sender(self, feed: Feed, job: Job, key: dict[str, str], events: Sequence[Event]) -> SenderProcess:
         """The sender of a feed, once its run is there."""
         sender = self._senders.get(feed.id)
         if sender is None:
-            sender = self._senders[feed.id] = self._started(feed, job, key, last)
-        self._require(sender.wait_until_begun(_WAIT_SECONDS), feed, sender, last)
+            sender = self._senders[feed.id] = self._started(feed, job, key, events)
+        self._require(sender.wait_until_begun(_WAIT_SECONDS), feed, sender, events)
         url = sender.began.url if sender.began is not None else None
         if feed.url is None:
             self._show(feed, url)
         return sender
 
-    def _started(self, feed: Feed, job: Job, key: dict[str, str], last: Event) -> SenderProcess:
+    def _started(self, feed: Feed, job: Job, key: dict[str, str], events: Sequence[Event]) -> SenderProcess:
         """A new sender, which is told all from the first row on."""
         base_url = key.get("base_url")
         if not key:
@@ -173,11 +173,12 @@ class WandbIntegration:
                 )
             )
         except TunesmithError as error:
-            raise NotToldError(last, error.message) from None
+            raise NotToldError(events[-1], error.message, first=events[0]) from None
         except OSError as error:
-            raise NotToldError(last, f"The process that tells W&B cannot be started: {error.strerror}.") from None
+            reason = f"The process that tells W&B cannot be started: {error.strerror}."
+            raise NotToldError(events[-1], reason, first=events[0]) from None
 
-    def _require(self, is_done: bool, feed: Feed, sender: SenderProcess, last: Event) -> None:
+    def _require(self, is_done: bool, feed: Feed, sender: SenderProcess, events: Sequence[Event]) -> None:
         """Come back later for what a sender has not done yet; one that is gone or stuck is removed."""
         if is_done:
             return
@@ -186,7 +187,7 @@ class WandbIntegration:
         reason = "did not get on" if sender.is_alive else "ended"
         del self._senders[feed.id]
         sender.end()
-        raise NotToldError(last, sender.failed or f"The process that tells W&B {reason}.")
+        raise NotToldError(events[-1], sender.failed or f"The process that tells W&B {reason}.", first=events[0])
 
     def _hand_over(self, feed: Feed, sender: SenderProcess, through: int) -> None:
         """Give a sender the rows that it was not given yet, up to the event of a number, and ask it to say when it has

@@ -1,4 +1,7 @@
-"""A real MLflow server for tests, on a port of the loopback that stays the same when it is stopped and started."""
+"""A real MLflow server for tests, on a port of the loopback that stays the same when it is stopped and started.
+
+It is installed in an environment of its own, `mlflow` within that of the tests: its requirements clash with ours.
+"""
 
 import os
 import signal
@@ -39,7 +42,11 @@ class MlflowProcess:
             "--workers": "1",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *(part for pair in options.items() for part in pair)],
+            [
+                Path(sys.prefix) / "mlflow" / "bin" / "mlflow",
+                "server",
+                *(part for pair in options.items() for part in pair),
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self._folder,

@@ -96,8 +96,10 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         def stop() -> None:
             conductor.stop()
             teller.stop()
-            for part in (*ended_with_us, *feeders):
+            for part in ended_with_us:
                 part.stop()
+            for feeder in feeders:
+                feeder.stop()
             runner.close()
             database.close()
 

@@ -1,7 +1,6 @@
 """A sender: a process that holds the library of Weights & Biases for one run. The server never waits for it."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
+import psutil
 from pydantic import ValidationError
 
 from tunesmith.integrations.wandb.orders import (
@@ -45,7 +45,7 @@ class SenderProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tunesmith.integrations.wandb.sender"],
             cwd=folder,
-            env={**environment, "HOME": begin.folder},
+            env={**environment, "HOME": begin.folder, "WANDB_ERROR_REPORTING": "false"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # the library may write a key there
@@ -99,11 +99,15 @@ class SenderProcess:
 
     def end(self) -> None:
         """Remove it with its children."""
+        children = []
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self._process.pid).children(recursive=True)
         self._orders.put(None)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        for process in (self._process, *children):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait()
 
     def _wait(self, is_so: Callable[[], bool], seconds: float) -> bool:

@@ -71,15 +71,13 @@ def _order(line: str) -> Begin | Row | Mark | Finish | None:
 
 def _begun(begin: Begin) -> Any:
     """The run, made or gone on with."""
+    proxies = {}
     if begin.key is not None:
         proxy = GuardedProxy(Guard(begin.allowed_networks, resolve_host))
         proxy.start()
-        os.environ |= {
-            "HTTP_PROXY": proxy.url,
-            "HTTPS_PROXY": proxy.url,
-            "http_proxy": proxy.url,
-            "https_proxy": proxy.url,
-        }
+        proxies = {"http_proxy": proxy.url, "https_proxy": proxy.url}
+        # Read by the library's own children.
+        os.environ.update({**proxies, **{name.upper(): url for name, url in proxies.items()}})
     import wandb
 
     address = {"base_url": begin.base_url} if begin.base_url is not None else {}
@@ -96,12 +94,15 @@ def _begun(begin: Begin) -> Any:
         settings=wandb.Settings(
             api_key=begin.key,
             **address,
+            **proxies,
             # Nothing of this machine, its code or its console belongs to a run.
             console="off",
             disable_git=True,
             save_code=False,
+            x_disable_machine_info=True,
             x_disable_meta=True,
             x_disable_stats=True,
+            x_save_requirements=False,
             host="tunesmith",
             silent=True,
         ),

@@ -304,4 +304,4 @@ def test_feeds_with_nothing_to_tell_are_not_looked_at(house):
     wait_for(lambda: house.feeder.tick() or len(house.integration.told) == 50)
     house.feeder.join()
     with house.database.read() as connection:
-        assert feeds.due(connection, at=house.clock()) == []
+        assert feeds.due(connection, ("webhook",), at=house.clock()) == []

@@ -93,7 +93,7 @@ class MlflowServer:
         id = self._experiment(experiment)
         wanted = {"experiment_ids": [id], "filter": f"tags.`{FEED_TAG}` = '{feed}'", "max_results": 1}
         found = self._post("runs/search", wanted).get("runs")
-        if not found:
+        if not isinstance(found, list) or not found:
             tags = [{"key": FEED_TAG, "value": feed}, *values["tags"]]
             found = [_part(self._post("runs/create", {**values, "experiment_id": id, "tags": tags}), "run")]
         info = _part(found[0], "info")
@@ -163,9 +163,10 @@ class MlflowServer:
 
     def _found_experiment(self, name: str) -> str:
         told = _part(self._get(f"experiments/get-by-name?{urlencode({'experiment_name': name})}"), "experiment")
+        id = str(_part(told, "experiment_id"))
         if told.get("lifecycle_stage") == "deleted":
             raise MlflowError(f"The experiment {name!r} was deleted on the server; restore it, or choose another one.")
-        return str(_part(told, "experiment_id"))
+        return id
 
     def _get(self, path: str) -> dict[str, Any]:
         return self._send("GET", f"/api/2.0/mlflow/{path}", headers={}, content=None, seconds=_SECONDS)

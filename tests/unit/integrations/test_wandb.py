@@ -3,11 +3,11 @@
 import json
 import os
 import signal
+import struct
 
 import psutil
 import pytest
 from wandb.proto import wandb_internal_pb2
-from wandb.sdk.internal.datastore import DataStore
 
 from running_server import wait_for
 from tunesmith.integrations import Wish
@@ -15,6 +15,7 @@ from tunesmith.spec.lifecycle import State
 
 pytestmark = pytest.mark.slow
 
+BLOCK = 32768
 CANARY = "c" * 40  # of the length of a key
 
 
@@ -37,14 +38,24 @@ def ended(tracked, job):
 def records(tracked, job):
     """What the one run of a job has on disk."""
     [file] = (tracked.folder / job.id / "wandb").glob("wandb/offline-run-*/*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(file))
-    found = []
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        found.append(record)
-    return found
+    return [wandb_internal_pb2.Record.FromString(data) for data in logged(file.read_bytes())]
+
+
+def logged(content):
+    """The entries of a file in LevelDB's log format: pieces with a checksum, a length and a kind, in blocks."""
+    at, whole = 7, b""  # behind the mark of the library
+    while at + 7 <= len(content):
+        if BLOCK - at % BLOCK < 7:
+            at += BLOCK - at % BLOCK
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, at)
+        if kind == 0:
+            return
+        whole += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield whole
+            whole = b""
 
 
 def history(tracked, job, figure="train/loss"):

@@ -293,10 +293,9 @@ class Jobs:
         """
         with self._database.read() as connection:
             job = self._get(connection, id)
-        for number in range(job.attempts, 0, -1):
-            receipt = run_directory(self._runs, id, number).read_receipt()
-            if receipt is not None:
-                return receipt
+        receipt = newest_receipt(self._runs, job)
+        if receipt is not None:
+            return receipt
         raise JobStateError(
             f"The job is {job.state} and has no receipt: its rows were not prepared.",
             hint="A receipt is there soon after the job has started. `tunesmith data inspect` makes one without a job.",
@@ -340,3 +339,12 @@ class Jobs:
 def run_directory(runs: Path, job_id: str, attempt: int) -> RunDirectory:
     """Where an attempt's worker and the server meet."""
     return RunDirectory(runs / job_id / "attempts" / str(attempt))
+
+
+def newest_receipt(runs: Path, job: Job) -> Receipt | None:
+    """The receipt of a job's newest attempt that prepared the rows; none if none has."""
+    for number in range(job.attempts, 0, -1):
+        receipt = run_directory(runs, job.id, number).read_receipt()
+        if receipt is not None:
+            return receipt
+    return None

@@ -51,6 +51,11 @@ class Home:
         return self.path / "cache" / "rows"
 
     @property
+    def tracking(self) -> Path:
+        """What integrations keep of jobs: `<job>/tensorboard` and `<job>/wandb`."""
+        return self.path / "tracking"
+
+    @property
     def keys(self) -> Path:
         """The keys that secrets are encrypted with."""
         return self.path / "keys"

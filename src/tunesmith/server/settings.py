@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     hub_url: str | None = "https://huggingface.co"
     """Hub that models and data sets are fetched from by name. In the environment, empty for none."""
 
+    mlflow_url: str | None = None
+    """MLflow server that the Training API's `tracking_backend: mlflow` stands for. In the environment, empty for
+    none."""
+
     allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """Networks that are not public and may be fetched from all the same, such as `10.0.0.0/8`. In the environment,
     separated by commas."""
@@ -126,7 +130,7 @@ class Settings(BaseSettings):
     def _split_networks(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("hub_url")
+    @field_validator("hub_url", "mlflow_url")
     @classmethod
     def _empty_is_none(cls, value: str | None) -> str | None:
         return value or None

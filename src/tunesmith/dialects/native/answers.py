@@ -88,6 +88,9 @@ class JobAnswer(Frozen):
     model: str | None
     """Id of the produced model."""
 
+    tracking_url: str | None
+    """Where the job can be followed in a tracker."""
+
 
 class Remote(Frozen):
     """A part of a spec that lies elsewhere."""

@@ -67,6 +67,7 @@ def to_job(job: Job) -> JobAnswer:
         resumes=list(job.resumes),
         error=job.error,
         model=job.model_id,
+        tracking_url=job.tracking_url,
     )
 
 

@@ -268,6 +268,57 @@ class SpecRequest(Frozen):
     """None = what the server gives a job by itself."""
 
 
+class MlflowRequest(Frozen):
+    """A run on an MLflow server."""
+
+    tracking_uri: Text
+    """Address of the server."""
+
+    experiment_name: Name = "tunesmith"
+    run_name: Name | None = None
+    """Unless said, the job's name."""
+
+    tags: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=64)
+    secret: Text | None = None
+    """Stored credentials, by id or name; unless said, those called `mlflow` if they are for this server."""
+
+
+class WandbRequest(Frozen):
+    """A run at Weights & Biases."""
+
+    project: Name = "tunesmith"
+    entity: Name | None = None
+    """User or team; unless said, the key's own."""
+
+    name: Name | None = None
+    """Unless said, the job's name."""
+
+    tags: Annotated[tuple[LabelKey, ...], Field(max_length=64)] = ()
+    secret: Text | None = None
+    """Stored key, by id or name; unless said, the one called `wandb`. Without any, the run is written to files."""
+
+
+class HubRequest(Frozen):
+    """A repository on the hub for the result."""
+
+    output_repo_name: Text
+    """`owner/name`; made if there is none."""
+
+    private: bool = True
+    """Of a repository that has to be made."""
+
+    secret: Text
+    """Stored token, by id or name."""
+
+
+class IntegrationsRequest(Frozen):
+    """Services that are told of the job, or get its result."""
+
+    mlflow: MlflowRequest | None = None
+    wandb: WandbRequest | None = None
+    hub: HubRequest | None = None
+
+
 class JobRequest(Frozen):
     """A job."""
 
@@ -309,6 +360,9 @@ class JobRequest(Frozen):
 
     when_busy: Literal["queue", "reject"] = "queue"
     """Whether to wait, or to be refused with 409 while another job waits or runs."""
+
+    integrations: IntegrationsRequest | None = None
+    """Services that are told of the job, or get its result."""
 
 
 def _strictly(value: Any, check: ValidatorFunctionWrapHandler) -> Any:

@@ -6,16 +6,19 @@ import uuid
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import ModuleType
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from tunesmith.data.picture_set import PictureSet
 from tunesmith.data.validate import DatasetReport, inspect
 from tunesmith.devices import CPU
-from tunesmith.jobs.fetching import Fetcher, Keep, Progress
+from tunesmith.jobs.fetching import Fetcher, Keep
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.pace import timed
+from tunesmith.jobs.pictures.preparing import Pictures
+from tunesmith.jobs.pictures.report import Report
 from tunesmith.jobs.resources import Policy, fitted, largest
 from tunesmith.plugins import load_plugins
 from tunesmith.rundir import RunDirectory
@@ -49,6 +52,14 @@ _SIMULTANEOUS_CHECKS = 2
 Purpose = Literal["check", "plan"]
 
 
+class Watch(Report, Protocol):
+    """Told how the fetching and the preparation go, and ends them for a job that nobody waits for any more."""
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """As `fetching.Progress`."""
+        ...
+
+
 class Admitted(Frozen):
     """A spec that was accepted."""
 
@@ -76,6 +87,8 @@ class Admission:
         checks: Path,
         unavailable_resources: Policy,
         device_memory: int | None = None,
+        *,
+        pictures: Pictures,
     ) -> None:
         self._database = database
         self._runner = runner
@@ -85,6 +98,7 @@ class Admission:
         self._checks = checks
         self._unavailable_resources = unavailable_resources
         self._device_memory = device_memory
+        self._pictures = pictures
         self._slots = BoundedSemaphore(_SIMULTANEOUS_CHECKS)
         shutil.rmtree(checks, ignore_errors=True)
         checks.mkdir(parents=True)
@@ -101,23 +115,27 @@ class Admission:
         validation = spec.data.validation
         if validation is not None and validation.sha256 is not None and validation.sha256 == spec.data.train.sha256:
             notes.append("The validation data are the training data, so their loss says nothing about other rows.")
+        self._pictures.check(org, spec)
         spec = self._fetcher.pin(org, spec)
         is_complete = self._fetcher.is_here(org, spec)
         plan = self._check(org, spec, purpose) if is_complete else None
         return Admitted(spec=spec, is_complete=is_complete, notes=tuple(notes), plan=plan)
 
-    def complete(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> Plan | None:
-        """Fetch what an admitted spec lacks, check it as a whole, and tell what it will cost.
+    def complete(self, org: str, spec: JobSpec, watch: Watch, keep: Keep) -> Plan | None:
+        """Fetch and prepare what an admitted spec lacks, check it as a whole, and tell what it will cost.
 
         Raises:
-            TunesmithError: the job cannot succeed; `param` is the path in the spec. Whatever `progress` and `keep`
-                raise passes through.
+            TunesmithError: the job cannot succeed; `param` is the path in the spec. Whatever `watch` and `keep` raise
+                passes through.
         """
-        return self._check(org, self._fetcher.fetch(org, spec, progress, keep), "check")
+        spec = self._fetcher.fetch(org, spec, watch, keep)
+        if spec.data.train.kind == "images" and spec.data.train.sha256 is None:
+            spec = self._pictures.prepare(org, spec, watch, keep)
+        return self._check(org, spec, "check")
 
     def _check(self, org: str, spec: JobSpec, purpose: Purpose) -> Plan | None:
         inputs = self._resolver.resolve(org, spec)
-        rows = self._count_rows(org, spec.data.train, spec.data.reading, "data.train")
+        rows = self._count(org, spec.data.train, spec.data.reading)
         if spec.data.validation:
             self._count_rows(org, spec.data.validation, spec.data.reading, "data.validation")
         attempt = AttemptSpec(
@@ -132,6 +150,17 @@ class Admission:
         with self._slots:
             plan = self._plan_in_worker(attempt)
         return None if plan is None else timed(self._database, org, spec, plan)
+
+    def _count(self, org: str, source: DataSource, reading: Reading) -> int:
+        """Rows, or prepared pictures, to train on."""
+        if source.kind != "images":
+            return self._count_rows(org, source, reading, "data.train")
+        assert source.sha256 is not None  # prepared before
+        prepared = PictureSet(self._storage.path(source.sha256))
+        try:
+            return len(prepared.pictures)
+        finally:
+            prepared.close()
 
     def _count_rows(self, org: str, source: DataSource, reading: Reading, param: str) -> int:
         report = self._report(org, source, reading, param)

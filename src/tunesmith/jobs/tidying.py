@@ -9,7 +9,7 @@ from tunesmith.assets.content import ContentUse
 from tunesmith.assets.files import delete_expired
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.assets.uploads import delete_expired_uploads
-from tunesmith.jobs.fetching import shown
+from tunesmith.jobs.fetching import shown, without_queries
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec.job import JobSpec
 from tunesmith.spec.lifecycle import TERMINAL
@@ -43,7 +43,8 @@ def _without_queries(spec: JobSpec) -> JobSpec:
     """The spec without the queries of addresses that were not fetched, where signatures may stand."""
     parts = {name: getattr(spec.data, name) for name in ("train", "validation")}
     shorter = {name: part and part.model_copy(update={"id": shown(part)}) for name, part in parts.items()}
-    return spec.model_copy(update={"data": spec.data.model_copy(update=shorter)})
+    images = without_queries(spec.data.images)
+    return spec.model_copy(update={"data": spec.data.model_copy(update={**shorter, "images": images})})
 
 
 def _secrets_of(job: Job) -> list[str]:

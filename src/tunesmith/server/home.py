@@ -56,6 +56,11 @@ class Home:
         return self.path / "keys"
 
     @property
+    def pictures(self) -> Path:
+        """What the preparation of pictures works with, one folder a job; emptied at every start."""
+        return self.path / "pictures"
+
+    @property
     def checks(self) -> Path:
         """Run directories of the checks that precede a job; they live for a second."""
         return self.path / "checks"

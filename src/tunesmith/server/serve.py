@@ -39,6 +39,9 @@ from tunesmith.jobs.export_orders import ExportOrders
 from tunesmith.jobs.exporting import Exporter, Exports
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.inputs import InputResolver
+from tunesmith.jobs.pictures.captioning import Captioner
+from tunesmith.jobs.pictures.collecting import Collector
+from tunesmith.jobs.pictures.preparing import Pictures
 from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.pushing import Pusher, Pushes
@@ -208,6 +211,8 @@ def _build(
         kind: module.create(limits, settings.hub_url) for kind, module in load_plugins("tunesmith.sources").items()
     }
     fetcher = Fetcher(database, sources, hub, base_models, secrets, storage)
+    captioner = Captioner(runner, base_models, settings.captioning_model, home.checks)
+    pictures = Pictures(Collector(database, fetcher, storage), captioner, storage, home.pictures)
     rows = RowCache(home.rows, storage, settings.max_row_cache_bytes)
     resolver = InputResolver(database, base_models, hub, storage, rows)
     admission = Admission(
@@ -219,6 +224,7 @@ def _build(
         home.checks,
         settings.unavailable_resources,
         settings.device_memory_bytes,
+        pictures=pictures,
     )
     publisher = Publisher(storage, use, home.models)
     orders = ExportOrders(database, resolver, storage, home.jobs, home.exports)

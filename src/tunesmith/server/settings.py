@@ -91,6 +91,10 @@ class Settings(BaseSettings):
     """Memory that a job may use on each device; none = all that it has. Jobs that surely need more are refused, and the
     size of forward passes is chosen for it."""
 
+    captioning_model: str | None = None
+    """Model that captions pictures for the strategy `auto`: an alias, or a folder below a model root. None = `auto` is
+    refused."""
+
     hub_url: str | None = "https://huggingface.co"
     """Hub that models and data sets are fetched from by name. In the environment, empty for none."""
 

@@ -82,6 +82,16 @@ class Checked(_Event):
     plan: Plan
 
 
+class Captioned(_Event):
+    """Answer of a `caption`: what the captioning model says of one picture."""
+
+    kind: Literal["captioned"] = "captioned"
+    picture: str
+    """File name in the folder of the pictures."""
+
+    caption: str
+
+
 class Resumed(_Event):
     """A later attempt of a job begins to train: from a checkpoint, or anew because none can be used."""
 
@@ -336,6 +346,7 @@ WorkerEvent = Annotated[
     Started
     | Prepared
     | Checked
+    | Captioned
     | Resumed
     | Metrics
     | Progressed

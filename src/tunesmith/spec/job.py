@@ -435,9 +435,10 @@ class AttemptSpec(Frozen):
 
     job_id: str
     attempt: int = Field(ge=1)
-    purpose: Literal["train", "check", "plan"]
+    purpose: Literal["train", "check", "plan", "caption"]
     """`check` and `plan` load no weights: they look at rows and report what the training will cost. A `check` takes
-    less time, and refuses what cannot fit."""
+    less time, and refuses what cannot fit. A `caption` has the model of `inputs` describe the PNG files in the folder
+    `inputs.train`."""
 
     spec: JobSpec
     inputs: Inputs

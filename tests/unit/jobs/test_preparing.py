@@ -17,6 +17,9 @@ from tunesmith.assets.row_cache import RowCache
 from tunesmith.jobs.admission import Admission
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.inputs import InputResolver
+from tunesmith.jobs.pictures.captioning import Captioner
+from tunesmith.jobs.pictures.collecting import Collector
+from tunesmith.jobs.pictures.preparing import Pictures
 from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.service import Jobs
 from tunesmith.runners import Exit
@@ -109,7 +112,18 @@ def place(house, tmp_path):
         return {"pid": len(runner.runs)}
 
     runner.start = start
-    admission = Admission(house.database, runner, fetcher, resolver, house.storage, tmp_path / "checks", "adjust")
+    collector = Collector(house.database, fetcher, house.storage)
+    captioner = Captioner(runner, bases, None, tmp_path / "checks")
+    admission = Admission(
+        house.database,
+        runner,
+        fetcher,
+        resolver,
+        house.storage,
+        tmp_path / "checks",
+        "adjust",
+        pictures=Pictures(collector, captioner, house.storage, tmp_path / "pictures"),
+    )
     use = ContentUse(house.storage)
 
     def jobs_of(caller):

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from tunesmith.data.imaging.captions import with_places_filled
 from tunesmith.dialects.image_training.addresses import check_source_images, check_webhook, shown, shown_host
-from tunesmith.dialects.image_training.captions import caption_prompt, with_places_filled
+from tunesmith.dialects.image_training.captions import caption_prompt
 from tunesmith.dialects.image_training.transforms import canonical_transforms
 from tunesmith.dialects.image_training.wire import (
     KEPT_SAVES,

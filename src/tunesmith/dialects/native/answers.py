@@ -149,7 +149,8 @@ class EventAnswer(Frozen):
     at: float
     level: Literal["info", "warn", "error"]
     kind: str
-    """A kind of `spec/events.py`, or `state`, `note`, `fetch` and `plan` for what the server itself reports."""
+    """A kind of `spec/events.py`, or `state`, `note`, `fetch`, `pictures` and `plan` for what the server itself
+    reports."""
 
     message: str
     data: dict[str, Any]

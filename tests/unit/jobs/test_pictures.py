@@ -236,7 +236,7 @@ BAD = {
     "cut.webp": (picture(Image.effect_noise((300, 300), 50), kind="WEBP")[:2000], "damaged or cut off"),
     "huge.png": (png_header(50_000, 50_000), "50,000 x 50,000 pixels"),
     "long.png": (png_header(100_000, 2), "65,535 a side"),
-    "nothing.png": (png_header(0, 0), "no pixels"),
+    "nothing.png": (png_header(0, 0), "its header cannot be read"),
     "headless.png": (b"\x89PNG\r\n\x1a\nxxxx", "its header cannot be read"),
     "moving.png": (picture(save_all=True, append_images=[Image.new("RGB", (8, 6), "blue")]), "animated (2 frames)"),
     "moving.webp": (

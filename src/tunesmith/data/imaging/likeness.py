@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _COLUMNS = _ROWS = 8
+_NOISE = 2  # of 255: what compression leaves on a plain surface
 _COLOUR_DISTANCE = 16
 """Mean colours that differ by more, of 255, in any channel are not of the same picture."""
 
@@ -16,7 +17,7 @@ class Look(Frozen):
     """What a picture looks like from afar."""
 
     bits: int
-    """64 bits: whether, of a picture of 9 x 8 grey pixels, each is lighter than its right neighbour."""
+    """64 bits: whether, of a picture of 9 x 8 grey pixels, each is noticeably lighter than its right neighbour."""
 
     colour: tuple[int, int, int]
     """Mean red, green and blue. It tells plain surfaces apart, whose bits are all alike."""
@@ -35,7 +36,7 @@ def look_of(picture: "Image") -> Look:
     for row in range(_ROWS):
         for column in range(_COLUMNS):
             at = row * (_COLUMNS + 1) + column
-            bits = bits << 1 | (grey[at] > grey[at + 1])
+            bits = bits << 1 | (grey[at] > grey[at + 1] + _NOISE)
     red, green, blue = colours.resize((1, 1), Resampling.BOX).tobytes()
     return Look(bits=bits, colour=(red, green, blue))
 

@@ -43,9 +43,10 @@ def check_transforms(transforms: Sequence[Mapping[str, Any]]) -> None:
     """
     for number, transform in enumerate(transforms):
         param = f"data.images.transforms.{number}"
-        if transform.get("type") not in TRANSFORMS:
+        name = transform.get("type")
+        if not isinstance(name, str) or name not in TRANSFORMS:
             raise InvalidRequestError(
-                f"{param}.type: no transform is called {str(transform.get('type'))[:64]!r}.",
+                f"{param}.type: no transform is called {str(name)[:64]!r}.",
                 param=f"{param}.type",
                 hint=f"Known: {', '.join(TRANSFORMS)}.",
             )

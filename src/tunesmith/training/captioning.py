@@ -58,7 +58,7 @@ def _load(attempt: AttemptSpec) -> tuple[Any, Any]:
 def _describe(model: Any, processor: Any, picture: Any, prompt: str | None) -> str:
     given = _given(model, processor, picture, prompt).to(model.dtype)
     tokens = model.generate(**given, max_new_tokens=_LONGEST, do_sample=False)
-    if not model.config.is_encoder_decoder and _repeats(given, tokens):
+    if not getattr(model.config, "is_encoder_decoder", False) and _repeats(given, tokens):
         tokens = tokens[:, given["input_ids"].shape[1] :]
     return str(processor.batch_decode(tokens, skip_special_tokens=True)[0]).strip()
 

@@ -511,6 +511,7 @@ def hold(gallery, name):
     return f"{gallery.web.url}/{name}", gate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["downloading", "verifying", "transforming"])
 def test_a_cancelled_job_ends_in_any_stage_and_leaves_nothing(gallery, stage):
     address, gate = hold(gallery, "slow.png")
@@ -529,6 +530,7 @@ def test_a_cancelled_job_ends_in_any_stage_and_leaves_nothing(gallery, stage):
     assert decoders() == []
 
 
+@pytest.mark.slow
 def test_the_next_server_begins_anew(gallery):
     sources = [gallery.put(f"{number}.png", picture(shape(number % 4))) for number in range(100)]
     job = gallery.begun(sources)
@@ -547,6 +549,7 @@ def test_what_an_earlier_server_left_is_removed(gallery):
     assert list(gallery.folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_picture_over_which_the_decoding_process_dies_is_left_out_and_the_next_ones_are_decoded(gallery):
     sources = [gallery.put(f"{number:03}.png", picture(shape(number % 4))) for number in range(100)]
     job = gallery.begun(sources)

@@ -104,7 +104,7 @@ class SourceRequest(Frozen):
         named = [each for each in (self.file, self.dataset, self.address, self.kind) if each is not None]
         if len(named) != 1 or (self.kind is None) != (self.id is None):
             raise ValueError("name the rows by exactly one of `file`, `dataset` and `address`, or by `kind` with `id`")
-        has_address = self.address or self.kind not in (None, "file", "dataset", "images")
+        has_address = self.address or self.kind not in (None, "file", "dataset")
         if not has_address and (self.region or self.revision or self.secret):
             raise ValueError("`region`, `revision` and `secret` belong to an address")
         return self

@@ -14,8 +14,9 @@ def write_tiny_captioner(folder):
     tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), additional_special_tokens=["[DEC]"])
     processor = BlipProcessor(BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer)
     small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**small, "vocab_size": len(_WORDS), "max_position_embeddings": 160, "projection_dim": 16,
-            "encoder_hidden_size": 16, "bos_token_id": 5, "pad_token_id": 0, "sep_token_id": 3, "eos_token_id": 3}  # fmt: skip
+    ids = {"bos_token_id": 5, "pad_token_id": 0, "sep_token_id": 3, "eos_token_id": 3}
+    sizes = {"vocab_size": len(_WORDS), "max_position_embeddings": 160, "projection_dim": 16, "encoder_hidden_size": 16}
+    text = {**small, **sizes, **ids}
     torch.manual_seed(7)
     config = BlipConfig(
         text_config=text, vision_config={**small, "image_size": 32, "patch_size": 16}, projection_dim=16

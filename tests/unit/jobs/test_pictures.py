@@ -553,7 +553,7 @@ def test_what_an_earlier_server_left_is_removed(gallery):
 def test_a_picture_over_which_the_decoding_process_dies_is_left_out_and_the_next_ones_are_decoded(gallery):
     sources = [gallery.put(f"{number:03}.png", picture(shape(number % 4))) for number in range(100)]
     job = gallery.begun(sources)
-    [process] = wait_for(lambda: decoders(), 60)
+    [process] = wait_for(decoders, 60)
     wait_for(lambda: any(event.data["stage"] == "verifying" for event in gallery.told(job, "pictures")), 60)
     process.kill()
     job = gallery.ended(job)

@@ -76,7 +76,9 @@ def routes() -> APIRouter:
 
 
 def _submit(services: Services, body: TrainingTaskCreate) -> Job:
-    spec = to_spec(body)
+    named = body.source_secret
+    secret = services.secrets.find(services.caller.org, named, param="source_secret").id if named else None
+    spec = to_spec(body, secret)
     try:
         with services.webhooks.kept(body.webhook_url, "image_training", param="webhook_url") as integrations:
             return services.jobs.submit(spec, to_submission(body, spec, integrations))

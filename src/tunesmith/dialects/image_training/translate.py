@@ -45,8 +45,8 @@ _CAPTION_TOKENS = 512
 _WEIGHT_DECAY = 0.01
 
 
-def to_spec(request: TrainingTaskCreate) -> JobSpec:
-    """The canonical description of the asked training.
+def to_spec(request: TrainingTaskCreate, secret: str | None = None) -> JobSpec:
+    """The canonical description of the asked training; `secret` is the id of the credentials for its pictures.
 
     Raises:
         InvalidRequestError: an address, a transform or the captioning cannot be used; `param` is the wire's path.
@@ -55,7 +55,7 @@ def to_spec(request: TrainingTaskCreate) -> JobSpec:
         model=ModelSpec(base=request.base_model_path, dtype="bfloat16", modality="image"),
         init_from=None,
         data=DataSpec(
-            train=DataSource(kind="images", id="source_images", sha256=None),
+            train=DataSource(kind="images", id="source_images", sha256=None, secret=secret),
             validation=None,
             max_length=_CAPTION_TOKENS,
             over_long="truncate",

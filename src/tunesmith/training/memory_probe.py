@@ -14,7 +14,9 @@ from tunesmith.training.memory import Footprint, Head
 from tunesmith.training.text import TokenRow
 
 _LENGTHS = (32, 64)
-_MOMENT_BYTES = {"adamw": 8.0, "adam": 8.0, "adamw_8bit": 2.0, "adafactor": 0.1, "sgd": 4.0}
+_MOMENT_BYTES = {"adamw": 8.0, "adam": 8.0, "adamw_8bit": 2.0, "adafactor": 0.0, "sgd": 0.0}
+"""What an optimizer keeps for each trained weight. Adafactor's rows and columns of a matrix are next to nothing."""
+
 
 _WHOLE_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 """Entries of a model's configuration that change logits behind the head, so that the head alone does not give them."""

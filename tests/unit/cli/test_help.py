@@ -40,6 +40,8 @@ def test_these_are_the_commands():
         "jobs cancel",
         "jobs pause",
         "jobs resume",
+        "jobs samples",
+        "plan",
         "jobs priority",
         "jobs metrics",
         "jobs artifacts",

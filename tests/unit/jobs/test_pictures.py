@@ -27,7 +27,7 @@ from tunesmith.data.picture_set import PictureSet
 from tunesmith.jobs.admission import Admission, Admitted
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.inputs import InputResolver
-from tunesmith.jobs.pictures import collecting, transforming, verifying
+from tunesmith.jobs.pictures import collecting, decoder, transforming, verifying
 from tunesmith.jobs.pictures.captioning import Captioner
 from tunesmith.jobs.pictures.collecting import Collector
 from tunesmith.jobs.pictures.preparing import Pictures
@@ -560,3 +560,11 @@ def test_a_picture_over_which_the_decoding_process_dies_is_left_out_and_the_next
     [reason] = gallery.reasons(job).values()
     assert reason == "the process that decoded it died (signal 9)"
     assert len(gallery.set_of(job)) == 99
+
+
+def test_a_picture_that_takes_too_long_is_left_out_and_its_process_is_gone(gallery, monkeypatch):
+    monkeypatch.setattr(decoder, "_SECONDS", -1.0)
+    job = gallery.prepared(gallery.serve(a_png=picture("red")))
+    assert (job.state, job.error.code) == (State.FAILED, "invalid_dataset")
+    assert "is not done within" in job.error.message
+    assert decoders() == []

@@ -10,7 +10,7 @@ from typing import Self
 
 from tunesmith.data.imaging.protocol import ANSWER, Answer, Refused, Request
 
-_SECONDS = 60.0
+_SECONDS = 120.0
 """For one answer."""
 
 _POLL_SECONDS = 0.1

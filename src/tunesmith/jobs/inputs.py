@@ -14,11 +14,14 @@ from tunesmith.store.database import Database
 class InputResolver:
     """Finds what a spec names. Everything remote was fetched before."""
 
-    def __init__(self, database: Database, bases: BaseModels, hub: HubModels, storage: Storage) -> None:
+    def __init__(
+        self, database: Database, bases: BaseModels, hub: HubModels, storage: Storage, cache: Path | None = None
+    ) -> None:
         self._database = database
         self._bases = bases
         self._hub = hub
         self._storage = storage
+        self._cache = cache
 
     def resolve(self, org: str, spec: JobSpec) -> Inputs:
         """Local paths for an organisation's spec.
@@ -35,6 +38,7 @@ class InputResolver:
             train=self._content(spec.data.train),
             validation=self._content(validation) if validation else None,
             adapter=adapter,
+            cache=self._cache,
         )
 
     def _model(self, org: str, spec: JobSpec) -> tuple[Path, Path | None]:

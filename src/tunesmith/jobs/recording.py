@@ -86,6 +86,11 @@ class Recorder:
         self._tell(event, f"Step {event.step}: full validation loss={event.loss:.2f}")
 
     @apply.register
+    def _(self, event: reported.Sampled) -> None:
+        who = "the base model" if event.step == 0 else "the model"
+        self._tell(event, f"Step {event.step}: to {event.prompt[:200]!r} {who} answers {event.file or event.text}.")
+
+    @apply.register
     def _(self, event: reported.CheckpointSaved) -> None:
         job_id = self._attempt.job_id
         if event.step > checkpoints.best_step(self._connection, job_id):

@@ -161,7 +161,7 @@ def _build(
         kind: module.create(limits, settings.hub_url) for kind, module in load_plugins("tunesmith.sources").items()
     }
     fetcher = Fetcher(database, sources, hub, base_models, secrets, storage)
-    resolver = InputResolver(database, base_models, hub, storage)
+    resolver = InputResolver(database, base_models, hub, storage, home.encoded)
     admission = Admission(database, runner, fetcher, resolver, storage, home.checks, settings.unavailable_resources)
     publisher = Publisher(storage, use, home.models)
     organisations, keys = Organisations(database), ApiKeys(database)

@@ -129,6 +129,31 @@ class Evaluated(_Event):
     extra: dict[str, float] = Field(default={})
 
 
+class Sampled(_Event):
+    """The model was asked one of the job's prompts."""
+
+    kind: Literal["sampled"] = "sampled"
+    step: int
+    """0 = before training: the base model was asked."""
+
+    number: int
+    """Place of the prompt in the spec, from 0."""
+
+    prompt: str
+    """At most 2,000 characters."""
+
+    text: str | None = None
+    """What the model wrote, at most 8,000 characters; none where it drew a picture."""
+
+    file: str | None = None
+    """The picture, relative to the attempt's run directory."""
+
+    seed: int | None = None
+    """Of the picture's noise, the same at every step."""
+
+    seconds: float
+
+
 class CheckpointSaved(_Event):
     """A whole checkpoint lies on disk."""
 
@@ -190,6 +215,7 @@ WorkerEvent = Annotated[
     | Resumed
     | Metrics
     | Evaluated
+    | Sampled
     | CheckpointSaved
     | CheckpointRemoved
     | Note

@@ -301,6 +301,9 @@ class Inputs(Frozen):
     adapter: Path | None
     """Folder of the adapter to continue from, in PEFT format. Weights that replace the model's stand in `model`."""
 
+    cache: Path | None = None
+    """Folder for what follows from content alone and takes long to compute, shared by jobs; none = nothing is kept."""
+
 
 class AttemptSpec(Frozen):
     """What one attempt's worker is told: the content of `spec.json`."""
@@ -312,5 +315,8 @@ class AttemptSpec(Frozen):
 
     spec: JobSpec
     inputs: Inputs
+    name: str | None = None
+    """The user's name for the result, for the names of files."""
+
     resume_from: tuple[Path, ...] = ()
     """Checkpoint folders of earlier attempts, newest first. The first whole one is resumed."""

@@ -113,6 +113,7 @@ class Loop:
             group["lr"] = rate
         self._optimizer.step()
         self._optimizer.zero_grad()
+        self._task.stepped(index + 1)
         tokens = sum(batch.tokens for batch in batches)
         self.progress = self.progress.model_copy(update={"step": index + 1, "tokens": self.progress.tokens + tokens})
         totals, counts = totals_of(passes)
@@ -140,12 +141,15 @@ class Loop:
 
     def _finish_step(self, step: int) -> None:
         """What is due after a step. After a resume: what the interrupted run still owed."""
+        asked = self._is_asked(step)
+        if asked:
+            self._timed(self._sample)
         if not step:
             return
         owed = self._is_due(self._spec.cadence.eval_steps, step) and self.progress.evaluated_step < step
         if owed:
             self._timed(self._evaluate)
-        if not self._reports.pace.steps and not owed:
+        if not self._reports.pace.steps and not owed and not asked:
             return
         if self._is_due(self._spec.cadence.save_steps, step):
             self._timed(lambda: self._save(offered=True))
@@ -157,11 +161,18 @@ class Loop:
             return True
         return self._order.ends_epoch(step) if isinstance(cadence, str) else step % cadence == 0
 
+    def _is_asked(self, step: int) -> bool:
+        sampling = self._spec.sampling
+        return sampling is not None and self.progress.sampled_step < step and self._is_due(sampling.every, step)
+
     def _timed(self, work: Callable[[], None]) -> None:
         self._reports.flush()
         start = time.monotonic()
         work()
         self._reports.pace.exclude(time.monotonic() - start)
+
+    def _sample(self) -> None:
+        self.progress = self._task.sample(self.progress, self._reporter, self._flag.poll)
 
     def _evaluate(self) -> None:
         self._task.model.eval()

@@ -1,6 +1,6 @@
 """What all tasks on text share: one model with a tokenizer, which is trained, written, and loaded again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from tunesmith.training import adapters, export
 from tunesmith.training.batching import split_by_budget
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.model import load_classifier, load_model
+from tunesmith.training.reporting import Reporter
 from tunesmith.training.score_model import HEAD, ScoreModel, name_padding
+from tunesmith.training.state import Progress
 from tunesmith.training.text import TokenRow
 from tunesmith.training.workplace import Workplace
 
@@ -71,6 +73,13 @@ class ModelTask:
     def device(self) -> torch.device:
         """Where the model lies."""
         return self.language_model.device
+
+    def stepped(self, step: int) -> None:
+        """Nothing follows from a step."""
+
+    def sample(self, progress: Progress, reporter: Reporter, poll: Callable[[], None]) -> Progress:  # noqa: ARG002
+        """Nothing is asked: jobs on text with prompts are refused before."""
+        return progress
 
     def save(self, folder: Path) -> None:
         """Write the trained weights, exactly, and the tokenizer."""

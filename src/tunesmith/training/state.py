@@ -49,6 +49,9 @@ class Progress(Frozen):
     window: Window = Window()
     """Figures of the steps since metrics were last reported."""
 
+    sampled_step: int = -1
+    """The last step after which the prompts were asked; -1 = not even before training."""
+
 
 def save_state(
     folder: Path, progress: Progress, fingerprint: str, optimizer: torch.optim.Optimizer, model: torch.nn.Module

@@ -1,12 +1,15 @@
 """What a method gives the loop: the loop knows steps, a task knows what a sequence, a batch and a loss are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from tunesmith.training.reporting import Reporter
+from tunesmith.training.state import Progress
 
 TOKEN_ACCURACY = "token_accuracy"
 """The figure of tasks that learn tokens: the share of trained tokens that were the model's first choice."""
@@ -76,6 +79,15 @@ class Task(Protocol):
 
     def forward(self, batch: MicroBatch) -> Measured:
         """Loss and figures of one micro-batch."""
+        ...
+
+    def stepped(self, step: int) -> None:
+        """The optimizer has done this step, from 1."""
+        ...
+
+    def sample(self, progress: Progress, reporter: Reporter, poll: Callable[[], None]) -> Progress:
+        """Ask the model the job's prompts, report its answers, and return the progress with that done. May leave the
+        model in evaluation mode; random generators go on as if nobody had asked."""
         ...
 
     def lines(self, sequences: Sequence[int]) -> list[int]:

@@ -107,9 +107,9 @@ class Admission:
 
     def _check(self, org: str, spec: JobSpec) -> None:
         inputs = self._resolver.resolve(org, spec)
-        self._check_rows(org, spec.data.train, spec.data.reading, "data.train")
-        if spec.data.validation:
-            self._check_rows(org, spec.data.validation, spec.data.reading, "data.validation")
+        for param, source in (("data.train", spec.data.train), ("data.validation", spec.data.validation)):
+            if source is not None and source.kind != "images":  # prepared pictures have no rows
+                self._check_rows(org, source, spec.data.reading, param)
         with self._slots:
             self._check_in_worker(spec, inputs)
 

@@ -86,7 +86,7 @@ class Flux:
         return FluxPipeline(parts.load_scheduler(folder), vae, None, None, None, None, transformer)
 
     def draw(self, pipeline: Any, wanted: Condition, unwanted: Condition, drawing: Drawing) -> Any:  # noqa: ARG002
-        """A picture of a caption. Guidance is an input of models that are distilled for it, and has no effect on others."""
+        """A picture of a caption. Guidance is an input of models distilled for it, and has no effect on others."""
         return pipeline(
             prompt_embeds=parts.single(wanted, "text"),
             pooled_prompt_embeds=parts.single(wanted, "pooled"),

@@ -1,5 +1,6 @@
 """From an attempt's orders to a task: captions and pictures encoded, then the transformer loaded."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ def open_task(attempt: AttemptSpec, workplace: Workplace, family: Family, recipe
         TunesmithError: pictures, base model or adapter cannot be used.
     """
     disable_progress_bar()
+    # Weights in float32 meet activations in bfloat16: normalisation is then not fused, which is meant.
+    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight", category=UserWarning)
     folder, inputs = attempt.inputs.model, attempt.inputs
     dtype = torch.bfloat16 if attempt.spec.model.dtype == "bfloat16" else torch.float32
     encoder = Encoder(family, folder, TensorCache(inputs.cache or workplace.run.path / "cache"), workplace)

@@ -41,7 +41,8 @@ class StableDiffusion3:
     def text_pipeline(self, folder: Path, dtype: Any) -> Any:
         """The pipeline with its text encoders alone. What stands for a missing T5 is as wide as the transformer reads,
         so the transformer is there, too, without weights."""
-        return parts.load_pipeline(self, folder, dtype, transformer=parts.hollow(self, folder), vae=None)
+        absent = {part: None for part in self.optional if not (folder / part).is_dir()}
+        return parts.load_pipeline(self, folder, dtype, transformer=parts.hollow(self, folder), vae=None, **absent)
 
     def encode_caption(self, pipeline: Any, caption: str, tokens: int) -> Condition:
         """`text` [T, D] and `pooled` [P]."""

@@ -78,10 +78,10 @@ def clip(kind: Any) -> Any:
     return kind(config)
 
 
-def t5() -> T5EncoderModel:
+def t5(width: int = _WIDTH) -> T5EncoderModel:
     """A text encoder."""
     config = T5Config(
-        vocab_size=_VOCABULARY, d_model=_WIDTH, d_kv=16, d_ff=2 * _WIDTH, num_layers=1, num_heads=2, pad_token_id=0
+        vocab_size=_VOCABULARY, d_model=width, d_kv=16, d_ff=2 * width, num_layers=1, num_heads=2, pad_token_id=0
     )
     return T5EncoderModel(config)
 

@@ -52,7 +52,7 @@ def _size(picture: Picture, resolution: int, grid: Grid) -> tuple[int, int]:
     scale = min(1.0, resolution / math.sqrt(width * height))
     # A coarse grain would cost small pictures most of themselves.
     grain = max(grid.patch, min(_GRAIN, resolution // 8) // grid.patch * grid.patch)
-    sizes = tuple(_edge(edge * scale, grain, grid) for edge in (width, height))
+    sizes = tuple(_edge(edge, scale, grain, grid) for edge in (width, height))
     if min(sizes) == 0:
         raise DatasetError(
             f"The picture {picture.source!r} of {width}x{height} pixels is too small at the resolution {resolution}: "
@@ -62,7 +62,8 @@ def _size(picture: Picture, resolution: int, grid: Grid) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
-def _edge(edge: float, grain: int, grid: Grid) -> int:
-    whole = int(round(edge, 6))  # 512.0000000001 and 511.9999999999 are one size
-    size = whole // grain * grain or whole // grid.patch * grid.patch
+def _edge(edge: int, scale: float, grain: int, grid: Grid) -> int:
+    """The multiple of the grain nearest to the scaled edge, up to the edge itself; of the patch, where that is none."""
+    size = min(round(edge * scale / grain) * grain, edge // grain * grain)
+    size = size or int(edge * scale) // grid.patch * grid.patch
     return size if grid.longest_edge is None else min(size, grid.longest_edge)

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers.utils import logging as diffusers_logging
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers.utils import logging as transformers_logging
 
 _WIDTH = 32
 _VOCABULARY = 384
@@ -126,6 +128,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print(__doc__, file=sys.stderr)
         return 2
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     build(Path(arguments[0]))
     return 0
 

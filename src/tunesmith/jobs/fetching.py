@@ -15,6 +15,7 @@ from tunesmith.spec.errors import (
     ModelNotFoundError,
     SourceNotFoundError,
     TunesmithError,
+    UnsupportedError,
 )
 from tunesmith.spec.job import DataSource, JobSpec, ModelSpec, StartSpec
 from tunesmith.storage import BlobWriter, Storage
@@ -101,6 +102,10 @@ class Fetcher:
         return spec
 
     def _pin_rows(self, org: str, source: DataSource, param: str) -> DataSource:
+        if source.kind == "images" and source.sha256 is None:
+            raise UnsupportedError(
+                "This server prepares no pictures, so there is nothing to train an image model on.", param=param
+            )
         if source.kind not in _REMOTE or source.sha256 is not None:
             return source
         with _about(param):

@@ -211,8 +211,8 @@ def train(folder: Path, trained: list[Emoji], held_out: list[Emoji], steps: int,
     }
 
 
-def write_set(path: Path, emoji: list[Emoji]) -> Path:
-    """A set of prepared pictures."""
+def write_set(path: Path, emoji: list[Emoji], edge: int = EDGE) -> Path:
+    """A set of prepared pictures, all of this edge."""
     with path.open("wb") as file:
         writer, pictures = PictureSetWriter(file), []
         for number, each in enumerate(emoji):
@@ -222,7 +222,7 @@ def write_set(path: Path, emoji: list[Emoji]) -> Path:
             name = f"{number:04d}.png"
             writer.add(name, content.getvalue())
             pictures.append(
-                Picture(file=name, source=name, caption=each.caption, width=EDGE, height=EDGE, sha256=digest)
+                Picture(file=name, source=name, caption=each.caption, width=edge, height=edge, sha256=digest)
             )
         writer.finish(pictures)
     return path

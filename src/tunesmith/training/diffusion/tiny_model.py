@@ -64,15 +64,15 @@ def tiny_vae(latent_channels: int = 4) -> AutoencoderKL:
     )
 
 
-def clip(kind: Any) -> Any:
+def clip(kind: Any, width: int = _WIDTH) -> Any:
     """A text encoder of a class of transformers' CLIP."""
     config = CLIPTextConfig(
         vocab_size=_VOCABULARY,
-        hidden_size=_WIDTH,
-        intermediate_size=2 * _WIDTH,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=1,
         num_attention_heads=2,
-        projection_dim=_WIDTH,
+        projection_dim=width,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,

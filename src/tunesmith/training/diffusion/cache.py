@@ -4,12 +4,16 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+_RECENT = 64
+"""Files that are kept in memory once they were read: up to 4 MB each for the largest text encoders."""
 
 
 class TensorCache:
@@ -18,6 +22,7 @@ class TensorCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._recent = lru_cache(maxsize=_RECENT)(self._read)
 
     def has(self, key: str) -> bool:
         """Whether the tensors are there; a damaged file counts as absent."""
@@ -28,9 +33,8 @@ class TensorCache:
             return False
 
     def read(self, key: str) -> dict[str, Tensor]:
-        """Tensors that are there."""
-        tensors: dict[str, Tensor] = load_file(self._path(key))
-        return tensors
+        """Tensors that are there, not to be changed: those read last are kept in memory."""
+        return self._recent(key)
 
     def write(self, key: str, tensors: dict[str, Tensor]) -> None:
         """Keep tensors."""
@@ -42,6 +46,10 @@ class TensorCache:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+
+    def _read(self, key: str) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = load_file(self._path(key))
+        return tensors
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key}.safetensors"

@@ -72,19 +72,18 @@ def task(server, task_id):
     return TrainingTask.model_validate(answer.json())
 
 
-def require_missing_engine(answer):
+def require_missing_preparation(answer):
     assert answer.status_code == 422
     [fault] = HTTPValidationError.model_validate(answer.json()).detail
-    assert fault.loc == ["body", "training_type"]
+    assert fault.loc == ["body", "source_images"]
     assert fault.type == "unsupported"
-    assert "no engine for training on pictures" in fault.msg
-    assert "'text_to_image'" in fault.msg
+    assert "prepares no pictures" in fault.msg
     assert "FLUX" not in fault.msg
 
 
-def test_the_pages_request_is_refused_because_there_is_no_image_engine_and_leaves_nothing_behind(served):
-    require_missing_engine(post(served, BODY))
-    require_missing_engine(post(served, BODY, TRAINING))
+def test_the_pages_request_is_refused_because_pictures_are_not_prepared_and_leaves_nothing_behind(served):
+    require_missing_preparation(post(served, BODY))
+    require_missing_preparation(post(served, BODY, TRAINING))
     for path in ("/tunesmith/v1/jobs", "/v1/files"):
         assert served.http.get(path).json()["data"] == []
     assert served.http.get(TRAINING).json() == []
@@ -100,7 +99,7 @@ def test_a_complete_request_is_refused_for_the_same_reason(served):
         "priority": 3,
     }  # fmt: skip
     answer = served.http.post(f"{TRAINING}/", json=asked)
-    require_missing_engine(answer)
+    require_missing_preparation(answer)
     assert "canary" not in answer.text
     assert "canary" not in "".join(served.stderr)
 
@@ -201,4 +200,4 @@ def test_the_example_runs_and_shows_the_answer(served):
         check=False,
     )
     assert done.returncode == 1
-    assert "no engine for training on pictures" in done.stdout
+    assert "prepares no pictures" in done.stdout

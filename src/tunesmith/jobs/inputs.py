@@ -17,12 +17,15 @@ from tunesmith.store.models import ProducedModel
 class InputResolver:
     """Finds what a spec names. Everything remote was fetched before."""
 
-    def __init__(self, database: Database, bases: BaseModels, hub: HubModels, storage: Storage, rows: RowCache) -> None:
+    def __init__(
+        self, database: Database, bases: BaseModels, hub: HubModels, storage: Storage, rows: RowCache, encoded: Path
+    ) -> None:
         self._database = database
         self._bases = bases
         self._hub = hub
         self._storage = storage
         self._rows = rows
+        self._encoded = encoded
 
     def resolve(self, org: str, spec: JobSpec) -> Inputs:
         """Local paths for an organisation's spec.
@@ -40,6 +43,7 @@ class InputResolver:
             validation=self._content(validation) if validation else None,
             adapter=adapter,
             rows=self._rows.folder(org),
+            cache=self._encoded,
         )
 
     def weights(self, model: ProducedModel) -> tuple[Path, Path | None]:

@@ -51,6 +51,11 @@ class Home:
         return self.path / "cache" / "rows"
 
     @property
+    def encoded(self) -> Path:
+        """What workers computed from content alone, to be used again."""
+        return self.path / "cache" / "encoded"
+
+    @property
     def keys(self) -> Path:
         """The keys that secrets are encrypted with."""
         return self.path / "keys"

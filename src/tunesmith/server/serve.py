@@ -214,7 +214,7 @@ def _build(
     captioner = Captioner(runner, base_models, settings.captioning_model, home.checks)
     pictures = Pictures(Collector(database, fetcher, storage), captioner, storage, home.pictures)
     rows = RowCache(home.rows, storage, settings.max_row_cache_bytes)
-    resolver = InputResolver(database, base_models, hub, storage, rows)
+    resolver = InputResolver(database, base_models, hub, storage, rows, home.encoded)
     admission = Admission(
         database,
         runner,

@@ -210,16 +210,19 @@ class Sampled(_Event):
     prompt: str
     """At most 2,000 characters."""
 
-    text: str | None
+    text: str | None = None
     """What the model wrote, at most 8,000 characters; none where it drew a picture."""
 
     file: str | None = None
     """The picture, relative to the attempt's run directory."""
 
-    base: str | None
-    """What the base model wrote; none at step 0."""
+    seed: int | None = None
+    """Of the picture's noise, the same at every step; none for a text."""
 
-    tokens: int | None
+    base: str | None = None
+    """What the base model wrote; none at step 0, and for a picture."""
+
+    tokens: int | None = None
     """Of the answer, the one that ends it included; none for a picture."""
 
     seconds: float

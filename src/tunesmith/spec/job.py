@@ -419,6 +419,9 @@ class Inputs(Frozen):
     rows: Path | None = None
     """Folder in which prepared rows are kept for later trainings, and looked for; none = nowhere."""
 
+    cache: Path | None = None
+    """Folder for what follows from content alone and takes long to compute, shared by jobs; none = nothing is kept."""
+
 
 class DeviceFacts(Frozen):
     """The device that an attempt runs on, or is planned for."""
@@ -442,6 +445,9 @@ class AttemptSpec(Frozen):
 
     spec: JobSpec
     inputs: Inputs
+    name: str | None = None
+    """The user's name for the result, for the names of files."""
+
     resume_from: tuple[Path, ...] = ()
     """Checkpoint folders of earlier attempts, newest first. The first whole one is resumed."""
 

@@ -11,10 +11,13 @@ from tunesmith.spec.exactness import Fingerprints
 from tunesmith.spec.job import AttemptSpec, DataSource
 from tunesmith.training.model import device_name
 
-_LIBRARIES = ("tunesmith", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors", "bitsandbytes")
+_LIBRARIES = ("tunesmith", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors", "bitsandbytes",
+              "diffusers", "pillow")  # fmt: skip
 
 _TOKENIZER_FILES = ("tokenizer*", "*.jinja", "chat_template*", "special_tokens_map.json", "added_tokens.json", "vocab*",
                     "merges.txt", "*.model")  # fmt: skip
+
+_CONFIGURATIONS = ("config.json", "model_index.json", "scheduler_config.json")
 
 # Reading whole weights would take minutes; a file that was replaced differs here.
 _SAMPLE_BYTES = 2**20
@@ -44,16 +47,18 @@ def _content(source: DataSource | None) -> str:
 
 def _tokenizer(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}):
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for path in sorted({path for pattern in _TOKENIZER_FILES for path in folder.rglob(pattern) if path.is_file()}):
+        digest.update(f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
 def _model(folder: Path) -> str:
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
+    digest = hashlib.sha256()
+    for path in sorted({path for name in _CONFIGURATIONS for path in folder.rglob(name)}):
+        digest.update(f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for path in sorted(folder.rglob("*.safetensors")):
         size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
+        digest.update(f"{path.relative_to(folder)} {size}\n".encode())
         with path.open("rb") as file:
             digest.update(file.read(_SAMPLE_BYTES))
             file.seek(max(0, size - _SAMPLE_BYTES))
@@ -66,7 +71,7 @@ def _libraries() -> dict[str, str]:
     for name in _LIBRARIES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # bitsandbytes is optional
+        except PackageNotFoundError:  # some are optional
             continue
     return found
 

@@ -8,6 +8,7 @@ from tunesmith.devices import CPU, memory_bytes
 from tunesmith.spec.errors import DoesNotFitError
 from tunesmith.spec.job import AdapterSpec, AttemptSpec, DeviceFacts, JobSpec, QuantizationSpec
 from tunesmith.spec.plan import Alternative, Count, DiskPlan, MemoryPlan, Plan, RowsPlan, shown
+from tunesmith.training.diffusion.planning import planned_transformer
 from tunesmith.training.memory import choose
 from tunesmith.training.plan_model import PlannedModel, planned_model
 
@@ -67,7 +68,11 @@ class _Planner:
         if key not in self._models:
             inputs = self._attempt.inputs
             on_gpu = self._device.name != CPU.name
-            self._models[key] = planned_model(inputs.model, spec, inputs.adapter, on_gpu=on_gpu)
+            self._models[key] = (
+                planned_transformer(inputs.model, spec, on_gpu=on_gpu)
+                if spec.model.modality == "image"
+                else planned_model(inputs.model, spec, inputs.adapter, on_gpu=on_gpu)
+            )
         return self._models[key]
 
     def memory(self, spec: JobSpec, rows: RowsPlan) -> MemoryPlan:
@@ -220,4 +225,4 @@ def _saves(attempt: AttemptSpec, steps: int) -> int:
 
 
 def _weights_on_disk(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))

@@ -53,7 +53,7 @@ def planned_rows(attempt: AttemptSpec, source: RowSource, preparation: Preparati
         token_sequences=len(sample.rows[0].sequences),
         sequences=all_sequences,
         steps=steps,
-        job_tokens=_job_tokens(attempt.spec.optimization, all_tokens, all_sequences, steps),
+        job_tokens=job_tokens(attempt.spec.optimization, all_tokens, all_sequences, steps),
     )
 
 
@@ -94,7 +94,8 @@ def _steps(optimization: OptimizationSpec, sequences: Count) -> Count:
     return Count(low=count_steps(optimization, sequences.low), high=count_steps(optimization, sequences.high))
 
 
-def _job_tokens(optimization: OptimizationSpec, tokens: Count, sequences: Count, steps: Count) -> Count:
+def job_tokens(optimization: OptimizationSpec, tokens: Count, sequences: Count, steps: Count) -> Count:
+    """Tokens of the whole job, of which an epoch has so many."""
     ends = [
         round(of_epoch * min(optimization.epochs, steps_taken / steps_per_epoch(optimization, count)))
         for of_epoch, count, steps_taken in (

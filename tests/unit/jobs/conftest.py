@@ -133,7 +133,7 @@ def house(tmp_path):
     use = ContentUse(storage)
     hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
     rows = RowCache(tmp_path / "rows", storage, 10_000_000)
-    resolver = InputResolver(database, BaseModels({"m": model}, ()), hub, storage, rows)
+    resolver = InputResolver(database, BaseModels({"m": model}, ()), hub, storage, rows, tmp_path / "encoded")
     publisher = Publisher(storage, use, tmp_path / "models")
     runs = tmp_path / "jobs"
     yield House(

@@ -132,7 +132,9 @@ def gallery(house, tmp_path):
     hub = HubModels(tmp_path / "hub", None, LIMITS)
     sources = {kind: module.create(LIMITS, None) for kind, module in load_plugins("tunesmith.sources").items()}
     fetcher = Fetcher(house.database, sources, hub, bases, secrets, house.storage)
-    resolver = InputResolver(house.database, bases, hub, house.storage, RowCache(tmp_path / "rows", house.storage, 0))
+    resolver = InputResolver(
+        house.database, bases, hub, house.storage, RowCache(tmp_path / "rows", house.storage, 0), tmp_path / "encoded"
+    )
     runner = house.runner
 
     def start(run, device):

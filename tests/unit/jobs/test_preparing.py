@@ -102,7 +102,7 @@ def place(house, tmp_path):
     hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
     fetcher = Fetcher(house.database, {"s3": shelf, "http": shelf}, hub, bases, secrets, house.storage)
     rows = RowCache(tmp_path / "rows", house.storage, 10_000_000)
-    resolver = InputResolver(house.database, bases, hub, house.storage, rows)
+    resolver = InputResolver(house.database, bases, hub, house.storage, rows, tmp_path / "encoded")
     runner = house.runner
 
     def start(run, device):

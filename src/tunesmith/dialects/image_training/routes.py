@@ -15,7 +15,6 @@ from tunesmith.dialects.image_training.wire import (
     TrainingTask,
     TrainingTaskCreate,
 )
-from tunesmith.spec.errors import UnsupportedError
 from tunesmith.store.jobs import Job
 
 Skip = Annotated[int, Query(ge=0, le=10_000)]
@@ -79,14 +78,5 @@ def _submit(services: Services, body: TrainingTaskCreate) -> Job:
     named = body.source_secret
     secret = services.secrets.find(services.caller.org, named, param="source_secret").id if named else None
     spec = to_spec(body, secret)
-    try:
-        with services.webhooks.kept(body.webhook_url, "image_training", param="webhook_url") as integrations:
-            return services.jobs.submit(spec, to_submission(body, spec, integrations))
-    except UnsupportedError as error:
-        if error.param != "method.kind":
-            raise
-        raise UnsupportedError(
-            f"This server has no engine for training on pictures, so no training_type is available: {error.message}",
-            param=error.param,
-            hint="Text can be trained through the server's other APIs.",
-        ) from error
+    with services.webhooks.kept(body.webhook_url, "image_training", param="webhook_url") as integrations:
+        return services.jobs.submit(spec, to_submission(body, spec, integrations))

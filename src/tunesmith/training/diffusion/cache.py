@@ -1,0 +1,71 @@
+"""Tensors that follow from their inputs alone, kept on disk under the digest of these."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_RECENT = 64
+"""Files that are kept in memory once they were read: up to 4 MB each for the largest text encoders."""
+
+
+class TensorCache:
+    """Files in safetensors format, each whole or absent. Processes may share it, and any file may be deleted while
+    nothing trains."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._recent = lru_cache(maxsize=_RECENT)(self._read)
+
+    def has(self, key: str) -> bool:
+        """Whether the tensors are there; a damaged file counts as absent."""
+        try:
+            with safe_open(self._path(key), "pt"):
+                return True
+        except (OSError, SafetensorError):
+            return False
+
+    def read(self, key: str) -> dict[str, Tensor]:
+        """Tensors that are there, not to be changed: those read last are kept in memory."""
+        return self._recent(key)
+
+    def write(self, key: str, tensors: dict[str, Tensor]) -> None:
+        """Keep tensors."""
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, aside)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _read(self, key: str) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = load_file(self._path(key))
+        return tensors
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key}.safetensors"
+
+
+def key_of(**facts: Any) -> str:
+    """The digest of all that tensors follow from."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of(folder: Path, poll: Callable[[], None]) -> str:
+    """Digest of the names and contents of the files in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        poll()
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()

@@ -1,16 +1,22 @@
-"""The requests of the image training page against a real server: what it refuses now, and jobs of other dialects."""
+"""The requests of the image training page against a real server: pictures from the web, training, and other jobs."""
 
+import io
+import json
 import os
 import subprocess
+import sys
+import threading
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from rows import chat_rows
 from running_server import RunningServer, wait_for
 from tunesmith.dialects.image_training.wire import HTTPValidationError, Refusal, TrainingTask
+from web_server import WebServer, reply, serve_file
 
 pytestmark = pytest.mark.slow
 
@@ -44,15 +50,54 @@ BODY = """
 TRAINING = "/api/v1/training"
 
 
+ENDED = ("COMPLETED", "FAILED", "CANCELLED")
+
+
 @pytest.fixture(scope="module")
-def served(write_home, tmp_path_factory):
-    server = RunningServer(write_home(tmp_path_factory.mktemp("images") / "home"), TUNESMITH_HUB_URL="")
+def image_model(tmp_path_factory):
+    """A random FLUX.1 of some two hundred thousand weights."""
+    folder = tmp_path_factory.mktemp("base") / "flux"
+    subprocess.run([sys.executable, "-m", "tunesmith.training.diffusion.tiny_model", str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(write_home, tmp_path_factory, image_model):
+    home = write_home(tmp_path_factory.mktemp("images") / "home")
+    with (home / "tunesmith.toml").open("a") as settings:
+        settings.write(f'"black-forest-labs/FLUX.1-dev" = "{image_model}"\n')
+    server = RunningServer(home, TUNESMITH_HUB_URL="", TUNESMITH_ALLOWED_NETWORKS="127.0.0.1/32")
     added = server.http.post(
         "/tunesmith/v1/datasets", data={"name": "v1.0"}, files={"file": ("rows.jsonl", chat_rows())}
     )
     assert added.status_code == 200, added.text
     yield server
     server.stop()
+
+
+@pytest.fixture
+def web():
+    server = WebServer()
+    yield server
+    server.stop()
+
+
+def png(colour, size=(64, 48)):
+    content = io.BytesIO()
+    Image.new("RGB", size, colour).save(content, format="PNG")
+    return content.getvalue()
+
+
+def publish(web, *colours):
+    """Addresses of pictures of one colour each."""
+    for colour in colours:
+        web.answers[f"/{colour}.png"] = serve_file(png(colour))
+    return [f"{web.url}/{colour}.png?sig=canary" for colour in colours]
+
+
+def documented(**fields):
+    """The body of the page with what it needs besides."""
+    return json.loads(BODY) | {"training_type": "LORA"} | fields
 
 
 def post(server, body, path=f"{TRAINING}/"):
@@ -72,36 +117,157 @@ def task(server, task_id):
     return TrainingTask.model_validate(answer.json())
 
 
-def require_missing_preparation(answer):
-    assert answer.status_code == 422
-    [fault] = HTTPValidationError.model_validate(answer.json()).detail
-    assert fault.loc == ["body", "source_images"]
-    assert fault.type == "unsupported"
-    assert "prepares no pictures" in fault.msg
-    assert "FLUX" not in fault.msg
-
-
-def test_the_pages_request_is_refused_because_pictures_are_not_prepared_and_leaves_nothing_behind(served):
-    require_missing_preparation(post(served, BODY))
-    require_missing_preparation(post(served, BODY, TRAINING))
-    for path in ("/tunesmith/v1/jobs", "/v1/files"):
-        assert served.http.get(path).json()["data"] == []
-    assert served.http.get(TRAINING).json() == []
-    assert list((served.home / "checks").iterdir()) == []
-    assert list((served.home / "jobs").iterdir()) == []
-
-
-def test_a_complete_request_is_refused_for_the_same_reason(served):
-    asked = {
-        "training_type": "lora", "entity_type": "product", "trigger_word": "sks", "rank": 32, "steps": 500,
-        "sample_prompts": ["[trigger] on a table"], "source_images": ["https://example.org/a.jpg?sig=canary"],
-        "webhook_url": "https://example.org/canary", "preprocessing_transforms": [{"type": "exif_orient"}],
-        "priority": 3,
-    }  # fmt: skip
-    answer = served.http.post(f"{TRAINING}/", json=asked)
-    require_missing_preparation(answer)
+def create(server, **fields):
+    """A new task of the documented body."""
+    answer = server.http.post(f"{TRAINING}/", json=documented(**fields))
+    assert answer.status_code == 200, answer.text
     assert "canary" not in answer.text
-    assert "canary" not in "".join(served.stderr)
+    return TrainingTask.model_validate(answer.json())
+
+
+def job_of(task_id):
+    return f"/tunesmith/v1/jobs/{uuid.UUID(task_id).hex}"
+
+
+def followed(server, task_id):
+    """Every different answer about a task until it has ended."""
+    seen = []
+
+    def ended():
+        now = task(server, task_id)
+        if not seen or (now.status, now.current_step) != (seen[-1].status, seen[-1].current_step):
+            seen.append(now)
+        return now.status in ENDED
+
+    wait_for(ended, 240)
+    return seen
+
+
+def test_the_pages_request_names_no_pictures_and_is_refused(served):
+    for path in (TRAINING, f"{TRAINING}/"):
+        answer = post(served, BODY, path)
+        assert answer.status_code == 422
+        [fault] = HTTPValidationError.model_validate(answer.json()).detail
+        assert fault.loc == ["body", "source_images"]
+    assert served.http.get(TRAINING).json() == []
+
+
+def test_pictures_of_the_web_become_an_adapter_that_changes_what_plain_diffusers_draws(served, web, image_model):
+    created = create(
+        served,
+        trigger_word="sks",
+        rank=4,
+        steps=12,
+        learning_rate=0.02,
+        sample_prompts=["[trigger] flag"],
+        source_images=publish(web, "red", "green", "blue"),
+        preprocessing_transforms=[{"type": "exif_orient"}],
+        preprocessing_captioning_strategy="filename",
+    )
+    assert created.status in ("PENDING", "PREPROCESSING")
+    seen = followed(served, created.id)
+    done = seen[-1]
+    assert (done.status, done.progress, done.error_message) == ("COMPLETED", 100.0, None), done.error_message
+    statuses = [each.status for each in seen]
+    assert "RUNNING" in statuses
+    assert sorted(statuses, key=["PENDING", "PREPROCESSING", "QUEUED", "RUNNING", "COMPLETED"].index)
+    assert (done.preprocessing_stage, done.processed_files_count, done.total_files_count) == ("completed", 3, 3)
+    assert done.preprocessing_completed_at >= done.preprocessing_started_at
+    assert (done.current_step, done.total_steps, done.eta_seconds) == (12, 12, None)
+    running = [each for each in seen if each.status == "RUNNING" and each.current_step]
+    assert any(0 < each.progress < 100 for each in running)
+    assert any(each.eta_seconds is not None for each in running)
+
+    stages = [event["data"]["stage"] for event in events_of(served, created.id, "pictures")]
+    assert list(dict.fromkeys(stages)) == [
+        "downloading", "verifying", "transforming", "captioning", "writing", "completed",
+    ]  # fmt: skip
+    assert drawn(image_model, None) != drawn(image_model, Path(done.training_folder))
+    require_samples(served, created.id)
+    assert "canary" not in served.http.get(f"{job_of(created.id)}/events?limit=1000").text
+
+
+def events_of(server, task_id, kind):
+    answer = server.http.get(f"{job_of(task_id)}/events?limit=1000").json()
+    return [event for event in answer["data"] if event["kind"] == kind]
+
+
+def drawn(model, adapter):
+    """What a plain pipeline draws, with the adapter of a folder or without."""
+    import torch
+    from diffusers import FluxPipeline
+
+    pipeline = FluxPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    if adapter is not None:
+        [file] = adapter.glob("*.safetensors")
+        pipeline.load_lora_weights(adapter, weight_name=file.name)
+    size = {"width": 64, "height": 64, "num_inference_steps": 2, "max_sequence_length": 64}
+    return pipeline("sks flag", generator=torch.Generator().manual_seed(1), **size).images[0].tobytes()
+
+
+def require_samples(server, task_id):
+    """The prompt was drawn before and after the training, and the pictures are served."""
+    samples = server.http.get(f"{job_of(task_id)}/samples").json()["data"]
+    assert [(each["step"], each["prompt"], each["text"]) for each in samples] == [
+        (0, "sks flag", None),
+        (12, "sks flag", None),
+    ]
+    assert samples[0]["seed"] == samples[1]["seed"]
+    pictures = []
+    for each in samples:
+        answer = server.http.get(f"{job_of(task_id)}/samples/{each['id']}/picture")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+        with Image.open(io.BytesIO(answer.content)) as picture:
+            assert picture.size == (1024, 1024)
+        pictures.append(answer.content)
+    assert pictures[0] != pictures[1]
+    sheet = server.http.get(f"{job_of(task_id)}/sample-sheet")
+    assert (sheet.status_code, sheet.headers["content-type"]) == (200, "image/png")
+    with Image.open(io.BytesIO(sheet.content)) as picture:
+        assert picture.width > 2 * 192
+    unknown = server.http.get(f"{job_of(task_id)}/samples/nothing/picture")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_a_task_whose_pictures_cannot_be_used_fails_with_their_reasons(served, web):
+    web.answers["/a.png"] = serve_file(b"no picture")
+    created = create(served, trigger_word="sks", source_images=[f"{web.url}/a.png", f"{web.url}/missing.png"])
+    failed = followed(served, created.id)[-1]
+    assert failed.status == "FAILED"
+    assert "a.png" in failed.error_message
+    assert "missing.png" in failed.error_message
+
+
+def test_a_task_is_cancelled_while_its_pictures_are_fetched(served, web):
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def slow(handler):
+        arrived.set()
+        go_on.wait(60)
+        reply(handler, 200, png("red"))
+
+    web.answers["/slow.png"] = slow
+    created = create(served, trigger_word="sks", source_images=[f"{web.url}/slow.png"])
+    assert arrived.wait(30)
+    assert task(served, created.id).status == "PREPROCESSING"
+    require_cancelled(served, created.id)
+    go_on.set()
+    wait_for(lambda: not list((served.home / "pictures").iterdir()))
+
+
+def test_a_task_is_cancelled_while_it_trains(served, web):
+    created = create(served, trigger_word="sks", rank=4, steps=10_000, source_images=publish(web, "red", "green"))
+    wait_for(lambda: task(served, created.id).current_step > 2)
+    require_cancelled(served, created.id)
+    wait_for(lambda: task(served, created.id).completed_at)
+    wait_for(lambda: not served.worker_pids())
+
+
+def require_cancelled(server, task_id):
+    answer = server.http.post(f"{TRAINING}/{task_id}/cancel")
+    assert answer.status_code == 200
+    assert TrainingTask.model_validate(answer.json()).status == "CANCELLED"
 
 
 @pytest.mark.parametrize(
@@ -191,13 +357,15 @@ def test_a_bad_page_is_a_fault_of_the_query(served, name, value):
     assert answer.json()["detail"][0]["loc"] == ["query", name]
 
 
-def test_the_example_runs_and_shows_the_answer(served):
+def test_the_example_follows_its_task_to_the_end_and_shows_why_it_failed(served, web):
+    web.answers["/mug.jpg"] = serve_file(b"no picture")
     done = subprocess.run(
-        ["bash", str(EXAMPLE)],
+        ["bash", str(EXAMPLE), f"{web.url}/mug.jpg"],
         env={**os.environ, "TUNESMITH_URL": served.url},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1
-    assert "prepares no pictures" in done.stdout
+    assert "FAILED" in done.stdout
+    assert "mug.jpg" in done.stdout

@@ -278,6 +278,18 @@ class Jobs:
         runs = [run_directory(self._runs, id, number + 1) for number in range(job.attempts)]
         return [run.log for run in runs if run.log.exists()]
 
+    def sample_picture(self, id: str, sampled: Event) -> Path | None:
+        """The file of the picture that an event `sampled` of a job tells of; none for a text, or if it is gone.
+
+        Raises:
+            JobNotFoundError: no such job.
+        """
+        self.get(id)
+        if sampled.data["file"] is None or sampled.attempt is None:
+            return None
+        path = run_directory(self._runs, id, sampled.attempt).samples / Path(sampled.data["file"]).name
+        return path if path.is_file() else None
+
     def receipt(self, id: str) -> Receipt:
         """What a job trains, as its newest attempt that prepared the rows tells.
 

@@ -188,7 +188,10 @@ class SampleAnswer(Frozen):
     """At most 8,000 characters; none where the answer is a picture."""
 
     file: str | None
-    """Name of the picture."""
+    """Name of the picture; `/samples/{sample_id}/picture` sends it."""
+
+    seed: int | None
+    """Of the picture's noise; none for a text."""
 
     base: str | None
     """What the base model answered; none at step 0."""

@@ -140,7 +140,7 @@ def _report(
         total_steps=count_steps(attempt.spec.optimization, len(examples)),
         sample=captions[0][:2000],
         validation_rows=validation_pictures,
-        lengths=histogram(lengths),
+        lengths=tuple(sorted(histogram(lengths).items())),
     )
 
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
-from PIL import Image
+from PIL import Image, ImageChops
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -137,14 +137,21 @@ def test_a_plain_pipeline_loads_the_adapter_and_draws_the_last_sample(flux, pict
     code, events = run(order, tmp_path / "run")
     assert code == 0
     pipeline = FluxPipeline.from_pretrained(flux)
-    pipeline.load_lora_weights(tmp_path / "run" / "artifact")
     pipeline.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(order.spec.optimization.seed)
-    sizes = {"width": 64, "height": 64, "num_inference_steps": 2, "max_sequence_length": 64}
-    drawn = pipeline("sks flag", guidance_scale=4.0, generator=generator, **sizes).images[0]
+
+    def draw():
+        generator = torch.Generator().manual_seed(order.spec.optimization.seed)
+        sizes = {"width": 64, "height": 64, "num_inference_steps": 2, "max_sequence_length": 64}
+        return pipeline("sks flag", guidance_scale=4.0, generator=generator, **sizes).images[0]
+
+    by_base = draw()
+    pipeline.load_lora_weights(tmp_path / "run" / "artifact")
+    drawn = draw()
     last = of_kind(events, Sampled)[-2]
     with Image.open(tmp_path / "run" / last.file) as picture:
-        assert picture.tobytes() == drawn.tobytes()
+        # Some numbers lie on the edge between two of the 256 levels.
+        assert max(most for _, most in ImageChops.difference(picture, drawn).getextrema()) <= 1
+        assert max(most for _, most in ImageChops.difference(picture, by_base).getextrema()) > 8
     file = tmp_path / "run" / "artifact" / "product_sks_1.safetensors"
     with safe_open(file, "pt") as tensors:
         facts = tensors.metadata()

@@ -1,5 +1,6 @@
 """Loading a base model: from safetensors only, without remote code, complete or not at all."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,11 +73,19 @@ def load_skeleton(folder: Path, task: str) -> Any:
     Raises:
         ModelLoadError: it cannot be built so.
     """
+    return skeleton(load_config(folder), task, torch.float32)
+
+
+def skeleton(config: Any, task: str, dtype: torch.dtype) -> Any:
+    """A model of a configuration in one number format, without weights.
+
+    Raises:
+        ModelLoadError: it cannot be built so.
+    """
     library_class = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
-    config = load_config(folder)
     try:
         with torch.device("meta"):
-            return library_class.from_config(config)
+            return library_class.from_config(copy.deepcopy(config), dtype=dtype, trust_remote_code=False)
     except Exception as error:  # a configuration from elsewhere can be wrong in any way
         raise ModelLoadError(f"The base model's config.json cannot be used: {_first_line(error)}") from error
 

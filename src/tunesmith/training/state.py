@@ -65,8 +65,9 @@ class Progress(Frozen):
 
     levels: Levels = Levels()
     """What the steps so far were like."""
+
     portion: Portion | None = None
-    """What memory suffices for, once that was found out; none = what the task begins with."""
+    """What went through the model at once; none = before the first checkpoint."""
 
     sampled_step: int = -1
     """The last step after which the prompts were asked; -1 = not even before training."""

@@ -18,12 +18,7 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None) -> None:
     Raises:
         AdapterError: one does not; `param` is the field's path.
     """
-    tied = model.get_output_embeddings() if model.config.get_text_config().tie_word_embeddings else None
-    layers = {
-        name: part
-        for name, part in model.named_modules()
-        if isinstance(part, torch.nn.Linear | Conv1D) and name != head and part is not tied
-    }
+    layers = linear_layers(model, head)
     if adapter.targets != ALL_LINEAR:
         unknown = [target for target in adapter.targets if not any(_is_meant(target, name) for name in layers)]
         if unknown:
@@ -33,8 +28,23 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None) -> None:
                 hint=f"Its linear layers: {', '.join(last_parts(layers))}; or use `all-linear`.",
             )
     if adapter.init == "pissa":
-        wanted = {name: part for name, part in layers.items() if _is_target(adapter, name, part, model)}
-        _require_parts(wanted, adapter.rank)
+        _require_parts(wanted_layers(model, adapter, head), adapter.rank)
+
+
+def linear_layers(model: Any, head: str | None) -> dict[str, Any]:
+    """Layers of a model that an adapter can be put on, by their names."""
+    tied = model.get_output_embeddings() if model.config.get_text_config().tie_word_embeddings else None
+    return {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(part, torch.nn.Linear | Conv1D) and name != head and part is not tied
+    }
+
+
+def wanted_layers(model: Any, adapter: AdapterSpec, head: str | None) -> dict[str, Any]:
+    """Those that an adapter asks for."""
+    layers = linear_layers(model, head)
+    return {name: part for name, part in layers.items() if _is_target(adapter, name, part, model)}
 
 
 def last_parts(names: Iterable[str]) -> list[str]:

@@ -174,11 +174,13 @@ def train(folder: Path, trained: list[Emoji], held_out: list[Emoji], steps: int,
                 "job_id": "emoji",
                 "attempt": 1,
                 "purpose": "train",
-                "spec": _spec(steps, [each.caption for each in prompted]),
+                "spec": _spec(
+                    steps, [each.caption for each in prompted], len(trained) / (len(trained) + len(held_out))
+                ),
                 "inputs": {
                     "model": folder / "model",
-                    "train": write_set(folder / "train.zip", trained),
-                    "validation": write_set(folder / "held_out.zip", held_out),
+                    "train": write_set(folder / "emoji.zip", [*trained, *held_out]),
+                    "validation": None,
                     "adapter": None,
                 },
             }
@@ -228,7 +230,7 @@ def write_set(path: Path, emoji: list[Emoji], edge: int = EDGE) -> Path:
     return path
 
 
-def _spec(steps: int, prompts: list[str]) -> dict[str, Any]:
+def _spec(steps: int, prompts: list[str], share: float) -> dict[str, Any]:
     return {
         "model": {"base": "emoji", "dtype": "float32", "modality": "image"},
         "init_from": None,
@@ -239,6 +241,7 @@ def _spec(steps: int, prompts: list[str]) -> dict[str, Any]:
             "over_long": "truncate",
             "packing": False,
             "max_samples": None,
+            "split": {"by": "sequential", "ratios": [share, 1 - share]},
             "images": {"sources": [], "trigger_word": "", "captioning": "existing", "resolution": [EDGE]},
         },
         "method": {

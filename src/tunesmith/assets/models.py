@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -179,15 +180,20 @@ def check_loadable(name: str, path: Path) -> None:
     raise ModelLoadError(f"Model {name!r} has no *.safetensors file.", param="model.base")
 
 
+def pipeline_class(path: Path) -> str | None:
+    """What a folder in diffusers' layout calls itself; none for any other folder.
+
+    Raises:
+        ModelLoadError: its list of parts cannot be read.
+    """
+    index = _pipeline(path.name, path) if (path / _PIPELINE).is_file() else None
+    return index["_class_name"] if index is not None else None
+
+
 def _check_pipeline(name: str, path: Path) -> None:
     """Whether each part of a model in diffusers' layout that has weights has them in safetensors. Which parts there
     must be, the method knows that trains them."""
-    try:
-        index = json.loads((path / _PIPELINE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"Model {name!r} has no readable {_PIPELINE}: {error}.", param="model.base") from error
-    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
-        raise ModelLoadError(f"Model {name!r} has a {_PIPELINE} without '_class_name'.", param="model.base")
+    index = _pipeline(name, path)
     for part in sorted(part for part in index if "/" not in part and (path / part).is_dir()):
         pickles = sorted(file.name for pattern in _PICKLES for file in (path / part).glob(pattern))
         if pickles and not any((path / part).glob("*.safetensors")):
@@ -196,3 +202,14 @@ def _check_pipeline(name: str, path: Path) -> None:
                 param="model.base",
                 hint="Convert them to safetensors.",
             )
+
+
+def _pipeline(name: str, path: Path) -> dict[str, Any]:
+    """The list of parts of a model in diffusers' layout."""
+    try:
+        index = json.loads((path / _PIPELINE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"Model {name!r} has no readable {_PIPELINE}: {error}.", param="model.base") from error
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        raise ModelLoadError(f"Model {name!r} has a {_PIPELINE} without '_class_name'.", param="model.base")
+    return index

@@ -3,6 +3,7 @@
 import shutil
 import time
 import uuid
+from contextlib import closing
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import ModuleType
@@ -35,6 +36,7 @@ from tunesmith.spec.errors import (
     subject,
 )
 from tunesmith.spec.events import Checked, Failed
+from tunesmith.spec.image_training import require_image_training
 from tunesmith.spec.job import AttemptSpec, DataSource, DataSpec, Frozen, JobSpec
 from tunesmith.spec.plan import Plan
 from tunesmith.spec.reading import Reading
@@ -116,8 +118,12 @@ class Admission:
         validation = spec.data.validation
         if validation is not None and validation.sha256 is not None and validation.sha256 == spec.data.train.sha256:
             notes.append("The validation data are the training data, so their loss says nothing about other rows.")
-        self._pictures.check(org, spec)
+        if spec.model.modality == "image":
+            require_image_training(spec)
+            self._pictures.check(org, spec)
         spec = self._fetcher.pin(org, spec)
+        if spec.data.train.kind == "images" and self._fetcher.has_models(org, spec):
+            self._resolver.require_model(org, spec)
         is_complete = self._fetcher.is_here(org, spec)
         plan = self._check(org, spec, purpose) if is_complete else None
         return Admitted(spec=spec, is_complete=is_complete, notes=tuple(notes), plan=plan)
@@ -131,6 +137,7 @@ class Admission:
         """
         spec = self._fetcher.fetch(org, spec, watch, keep)
         if spec.data.train.kind == "images" and spec.data.train.sha256 is None:
+            self._resolver.require_model(org, spec)  # before much work is done for it
             spec = self._pictures.prepare(org, spec, watch, keep)
         return self._check(org, spec, "check")
 
@@ -157,11 +164,8 @@ class Admission:
         if source.kind != "images":
             return self._count_rows(org, source, reading, "data.train")
         assert source.sha256 is not None  # prepared before
-        prepared = PictureSet(self._storage.path(source.sha256))
-        try:
+        with closing(PictureSet(self._storage.path(source.sha256))) as prepared:
             return len(prepared.pictures)
-        finally:
-            prepared.close()
 
     def _count_rows(self, org: str, source: DataSource, reading: Reading, param: str) -> int:
         report = self._report(org, source, reading, param)
@@ -262,6 +266,7 @@ def _check_kind_of_model(spec: JobSpec, method: ModuleType) -> None:
                 f"Method {spec.method.kind!r} does not train {value!r} models in this version; it trains: "
                 f"{', '.join(allowed)}.",
                 param=param,
+                hint=_method_for(param, value),
             )
     for param in ("train", "validation"):
         source = getattr(spec.data, param)
@@ -269,6 +274,13 @@ def _check_kind_of_model(spec: JobSpec, method: ModuleType) -> None:
             raise UnsupportedError(
                 f"The data are pictures, and a {spec.model.modality!r} model is asked for.", param=f"data.{param}"
             )
+
+
+def _method_for(param: str, value: str) -> str | None:
+    """Which methods train such models; none if none does."""
+    field = {"model.modality": "MODALITIES", "model.task": "TASKS"}[param]
+    fitting = [name for name, method in load_plugins("tunesmith.methods").items() if value in getattr(method, field)]
+    return f"Methods that do: {', '.join(fitting)}." if fitting else None
 
 
 def _check_selection(spec: JobSpec, method: ModuleType) -> None:

@@ -77,7 +77,11 @@ class Fetcher:
     def is_here(self, org: str, spec: JobSpec) -> bool:
         """Whether everything that a pinned spec needs is on this server."""
         rows = (spec.data.train, spec.data.validation)
-        return not any(source and source.sha256 is None for source in rows) and not self._missing_models(org, spec)
+        return not any(source and source.sha256 is None for source in rows) and self.has_models(org, spec)
+
+    def has_models(self, org: str, spec: JobSpec) -> bool:
+        """Whether no weights that a pinned spec needs are still to be fetched."""
+        return not self._missing_models(org, spec)
 
     def fetch(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> JobSpec:
         """Bring everything that is missing but pictures. The spec comes back with the digests of its rows.

@@ -22,6 +22,7 @@ from tunesmith.assets.checkpoint_permissions import CheckpointPermissions
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.custom_models import CustomModels
 from tunesmith.assets.datasets import Datasets
+from tunesmith.assets.encoded_cache import EncodedCache
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
 from tunesmith.assets.row_cache import RowCache
@@ -214,7 +215,8 @@ def _build(
     captioner = Captioner(runner, base_models, settings.captioning_model, home.checks)
     pictures = Pictures(Collector(database, fetcher, storage), captioner, storage, home.pictures)
     rows = RowCache(home.rows, storage, settings.max_row_cache_bytes)
-    resolver = InputResolver(database, base_models, hub, storage, rows, home.encoded)
+    encoded = EncodedCache(home.encoded, settings.max_encoded_cache_bytes)
+    resolver = InputResolver(database, base_models, hub, storage, rows, encoded)
     admission = Admission(
         database,
         runner,
@@ -261,5 +263,5 @@ def _build(
     exporter = Exporter(database, runner, orders, home.exports, patience)
     uploads = HubUploads(limits, settings.hub_url)
     pusher = Pusher(database, secrets, resolver, uploads, settings.hub_url, home.exports)
-    tidier = Tidier(database, use, upload_parts, hub, rows)
+    tidier = Tidier(database, use, upload_parts, hub, (rows, encoded))
     return open_doors, (preparer, pusher), [supervisor, preparer, scheduler, exporter, pusher, tidier]

@@ -20,6 +20,7 @@ from stored_jobs import job_spec, optimization, plan
 from tunesmith.access.caller import LOCAL
 from tunesmith.access.secrets import open_secrets
 from tunesmith.assets.content import ContentUse
+from tunesmith.assets.encoded_cache import EncodedCache
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels
 from tunesmith.assets.row_cache import RowCache
@@ -133,7 +134,12 @@ def gallery(house, tmp_path):
     sources = {kind: module.create(LIMITS, None) for kind, module in load_plugins("tunesmith.sources").items()}
     fetcher = Fetcher(house.database, sources, hub, bases, secrets, house.storage)
     resolver = InputResolver(
-        house.database, bases, hub, house.storage, RowCache(tmp_path / "rows", house.storage, 0), tmp_path / "encoded"
+        house.database,
+        bases,
+        hub,
+        house.storage,
+        RowCache(tmp_path / "rows", house.storage, 0),
+        EncodedCache(tmp_path / "encoded", 1),
     )
     runner = house.runner
 

@@ -12,6 +12,7 @@ from stored_jobs import job_spec, plan
 from tunesmith.access.caller import LOCAL, Caller, Role
 from tunesmith.access.secrets import open_secrets
 from tunesmith.assets.content import ContentUse
+from tunesmith.assets.encoded_cache import EncodedCache
 from tunesmith.assets.models import BaseModels
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.jobs.admission import Admission
@@ -102,7 +103,7 @@ def place(house, tmp_path):
     hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
     fetcher = Fetcher(house.database, {"s3": shelf, "http": shelf}, hub, bases, secrets, house.storage)
     rows = RowCache(tmp_path / "rows", house.storage, 10_000_000)
-    resolver = InputResolver(house.database, bases, hub, house.storage, rows, tmp_path / "encoded")
+    resolver = InputResolver(house.database, bases, hub, house.storage, rows, EncodedCache(tmp_path / "encoded", 1))
     runner = house.runner
 
     def start(run, device):

@@ -120,7 +120,8 @@ class DataRequest(Frozen):
     """Tokens per sequence. A model with a shorter context lowers it; the job says so in an event."""
 
     over_long: Literal["drop", "truncate", "refuse"] = "drop"
-    """What happens to rows of more than `max_length` tokens. They are counted and named in an event."""
+    """What happens to rows of more than `max_length` tokens. They are counted and named in an event. Unless said,
+    `truncate` for captions of pictures."""
 
     packing: bool = False
     """Whether `batch_size` counts packed sequences of up to `max_length` tokens (true) or rows (false)."""

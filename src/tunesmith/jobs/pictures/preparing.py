@@ -17,6 +17,7 @@ from tunesmith.jobs.pictures.report import LeftOut, Report
 from tunesmith.jobs.pictures.transforming import Made, check_transforms, transform
 from tunesmith.jobs.pictures.verifying import read_texts, sort, tell_alike, text_beside, verify
 from tunesmith.spec.errors import DatasetError
+from tunesmith.spec.image_training import images_of
 from tunesmith.spec.job import JobSpec
 from tunesmith.storage import BlobWriter, Storage
 
@@ -41,12 +42,10 @@ class Pictures:
         """Refuse what can be refused before anything is fetched.
 
         Raises:
-            TunesmithError: there are no pictures, an address or a transform is none, an uploaded file is not there, or
-                captions by a model are asked for and there is none; `param` is the path in the spec.
+            TunesmithError: the spec names no pictures, an address or a transform is none, an uploaded file is not
+                there, or captions by a model are asked for and there is none; `param` is the path in the spec.
         """
-        images = spec.data.images
-        if images is None:
-            return
+        images = images_of(spec)
         check_sources(images)
         self._collector.check_files(org, images)
         check_transforms(images.transforms)
@@ -73,8 +72,7 @@ class Pictures:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, org: str, spec: JobSpec, folder: Path, content: BlobWriter, report: Report) -> None:
-        images = spec.data.images
-        assert images is not None
+        images = images_of(spec)
         fetched, left_out = self._collector.collect(org, images, spec.data.train.secret, folder / "fetched", report)
         with Decoder(report.poll) as decoder:
             found = sort(fetched, decoder, report)
@@ -104,8 +102,7 @@ class Pictures:
     def _captions(
         self, spec: JobSpec, made: Sequence[Made], texts: Mapping[Any, str], folder: Path, report: Report
     ) -> list[str]:
-        images = spec.data.images
-        assert images is not None
+        images = images_of(spec)
         if images.captioning == "auto":
             kept = {each.path.name for each in made}
             for path in folder.iterdir():

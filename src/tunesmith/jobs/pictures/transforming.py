@@ -15,6 +15,7 @@ from tunesmith.jobs.pictures.decoder import Decoder
 from tunesmith.jobs.pictures.report import LeftOut, Report
 from tunesmith.jobs.pictures.verifying import Verified
 from tunesmith.spec.errors import DatasetError, InvalidRequestError
+from tunesmith.spec.image_training import images_of
 from tunesmith.spec.job import JobSpec
 
 MAX_SET_BYTES = 20 * 2**30
@@ -66,8 +67,7 @@ def transform(
     Raises:
         DatasetError: they have more than `MAX_SET_BYTES` together.
     """
-    assert spec.data.images is not None
-    transforms = spec.data.images.transforms
+    transforms = images_of(spec).transforms
     made, left_out, size = [], [], 0
     for number, picture in enumerate(pictures):
         report.stage("transforming", number, len(pictures))

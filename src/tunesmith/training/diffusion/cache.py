@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,24 +18,35 @@ _RECENT = 64
 """Files that are kept in memory once they were read: up to 4 MB each for the largest text encoders."""
 
 
-class TensorCache:
-    """Files in safetensors format, each whole or absent. Processes may share it, and any file may be deleted while
-    nothing trains."""
+_MARK_SECONDS = 300.0
+"""So often the files of a running training are marked as used. The server spares what was marked within the hour."""
 
-    def __init__(self, folder: Path) -> None:
+
+class TensorCache:
+    """Files in safetensors format, each whole or absent. Processes may share it. A file is marked as used by its time
+    of change, and may be deleted once no training uses it."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
         self._recent = lru_cache(maxsize=_RECENT)(self._read)
+        self._clock = clock
+        self._used: set[Path] = set()
+        self._marked_at = clock()
 
     def has(self, key: str) -> bool:
         """Whether the tensors are there; a damaged file counts as absent."""
+        path = self._path(key)
         try:
-            with safe_open(self._path(key), "pt"):
-                return True
+            with safe_open(path, "pt"):
+                os.utime(path)
         except (OSError, SafetensorError):
             return False
+        self._use(path)
+        return True
 
     def read(self, key: str) -> dict[str, Tensor]:
         """Tensors that are there, not to be changed: those read last are kept in memory."""
+        self._use(self._path(key))
         return self._recent(key)
 
     def write(self, key: str, tensors: dict[str, Tensor]) -> None:
@@ -46,6 +59,16 @@ class TensorCache:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+        self._use(path)
+
+    def _use(self, path: Path) -> None:
+        self._used.add(path)
+        if self._clock() - self._marked_at < _MARK_SECONDS:
+            return
+        self._marked_at = self._clock()
+        for each in self._used:
+            with suppress(FileNotFoundError):  # deleted by hand; reading it will tell
+                os.utime(each)
 
     def _read(self, key: str) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(self._path(key))

@@ -5,7 +5,7 @@ Encoders are loaded only where something is missing, one after the other, and ar
 
 import gc
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,8 @@ class Encoder:
         self.workplace.reporter.note(f"Encoded {computed} of {all_of_them} {what}; the others were kept.", warn=False)
 
 
-def cut_captions(family: Family, folder: Path, captions: Sequence[str], tokens: int) -> list[int]:
-    """Places, from 1, of the captions that are longer than the model reads.
+def cut_captions(family: Family, folder: Path, captions: Mapping[int, str], tokens: int) -> list[int]:
+    """Places of the captions that are longer than the model reads.
 
     Raises:
         ModelLoadError: the tokenizer cannot be loaded.
@@ -139,8 +139,8 @@ def cut_captions(family: Family, folder: Path, captions: Sequence[str], tokens: 
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
         raise ModelLoadError(f"The base model's {part} cannot be loaded: {error}", param="model.base") from error
     limit = tokens if part == family.caption_tokenizer else min(tokens, tokenizer.model_max_length)
-    lengths = {caption: len(tokenizer(caption, verbose=False)["input_ids"]) for caption in set(captions)}
-    return [place for place, caption in enumerate(captions, 1) if lengths[caption] > limit]
+    lengths = {caption: len(tokenizer(caption, verbose=False)["input_ids"]) for caption in set(captions.values())}
+    return [place for place, caption in captions.items() if lengths[caption] > limit]
 
 
 def pixels_of(pictures: PictureSet, item: Item) -> Tensor:

@@ -1,6 +1,6 @@
 """What differs between architectures of text-to-image models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +35,8 @@ class Drawing:
     steps: int
     guidance: float
     seed: int
+    between: Callable[[], None]
+    """Called behind every denoising step; may raise."""
 
 
 class Family(Protocol):

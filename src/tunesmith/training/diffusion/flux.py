@@ -91,7 +91,7 @@ class Flux:
             prompt_embeds=parts.single(wanted, "text"),
             pooled_prompt_embeds=parts.single(wanted, "pooled"),
             guidance_scale=drawing.guidance,
-            **parts.size_and_seed(drawing),
+            **parts.common_arguments(drawing),
         ).images[0]
 
 

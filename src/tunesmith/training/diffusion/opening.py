@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from diffusers.utils.logging import disable_progress_bar
 
 from tunesmith.data.picture_set import PictureSet
 from tunesmith.spec import events
+from tunesmith.spec.image_training import images_of
 from tunesmith.spec.job import AttemptSpec
 from tunesmith.training.diffusion import adapter, parts
 from tunesmith.training.diffusion.average import Average
@@ -21,9 +21,9 @@ from tunesmith.training.diffusion.encoding import Encoder, cut_captions
 from tunesmith.training.diffusion.export import card_of
 from tunesmith.training.diffusion.family import Drawing, Family
 from tunesmith.training.diffusion.folder import block_matrices
-from tunesmith.training.diffusion.limits import images_of
 from tunesmith.training.diffusion.noise import NoisePlan, Sampling, Weighting
 from tunesmith.training.diffusion.samples import Easel, easel_vae
+from tunesmith.training.diffusion.shares import shares_of
 from tunesmith.training.diffusion.targets import targeted
 from tunesmith.training.diffusion.task import DiffusionTask, Example
 from tunesmith.training.diffusion.transformer import load_transformer
@@ -61,14 +61,24 @@ def open_task(attempt: AttemptSpec, workplace: Workplace, family: Family, recipe
     dtype = torch.bfloat16 if attempt.spec.model.dtype == "bfloat16" else torch.float32
     encoder = Encoder(family, folder, TensorCache(inputs.cache or workplace.run.path / "cache"), workplace)
     tokens = _caption_tokens(attempt, workplace, family)
-    captions = _captions(inputs.train)
-    scored = _captions(inputs.validation) if inputs.validation else []
-    conditions = encoder.captions(["", *captions, *scored, *_prompts(attempt)], tokens, dtype)
-    resolutions = images_of(attempt.spec).resolution
-    examples = _examples(encoder, inputs.train, resolutions, conditions)
-    validation = _examples(encoder, inputs.validation, resolutions, conditions) if inputs.validation else []
-    cut = cut_captions(family, folder, captions, tokens)
-    _report(attempt, workplace, examples, captions, cut, len(scored))
+    with closing(PictureSet(inputs.train)) as pictures:
+        shares = shares_of(attempt.spec, len(pictures.pictures))
+        captions = {place: pictures.pictures[place].caption for place in (*shares.trained, *shares.scored)}
+        conditions = encoder.captions(["", *captions.values(), *_prompts(attempt)], tokens, dtype)
+        every = items_of(pictures.pictures, images_of(attempt.spec).resolution, family.grid(folder))
+        items = [item for item in every if item.picture in captions]
+        latents = encoder.pictures(pictures, items)
+    found = [
+        Example(item, key, conditions[captions[item.picture]], item.picture + 1)
+        for item, key in zip(items, latents, strict=True)
+    ]
+    examples, validation = (
+        [example for example in found if example.item.picture in places]
+        for places in (set(shares.trained), set(shares.scored))
+    )
+    trained_captions = {place + 1: captions[place] for place in shares.trained}
+    cut = cut_captions(family, folder, trained_captions, tokens)
+    _report(attempt, workplace, examples, trained_captions, cut, len(shares.scored))
     workplace.poll()
     easel = _easel(attempt, workplace, encoder, recipe, conditions)
     transformer = _trainable(attempt, workplace, family, dtype)
@@ -103,26 +113,11 @@ def _prompts(attempt: AttemptSpec) -> list[str]:
     return [prompt for prompt in prompts if isinstance(prompt, str)]  # others were refused
 
 
-def _captions(path: Path) -> list[str]:
-    with closing(PictureSet(path)) as pictures:
-        return [picture.caption for picture in pictures.pictures]
-
-
-def _examples(encoder: Encoder, path: Path, resolutions: Sequence[int], conditions: Mapping[str, str]) -> list[Example]:
-    with closing(PictureSet(path)) as pictures:
-        items = items_of(pictures.pictures, resolutions, encoder.family.grid(encoder.folder))
-        captions = [pictures.pictures[item.picture].caption for item in items]
-        return [
-            Example(item, latents, conditions[caption], item.picture + 1)
-            for item, latents, caption in zip(items, encoder.pictures(pictures, items), captions, strict=True)
-        ]
-
-
 def _report(
     attempt: AttemptSpec,
     workplace: Workplace,
     examples: Sequence[Example],
-    captions: Sequence[str],
+    captions: Mapping[int, str],
     cut: Sequence[int],
     validation_pictures: int,
 ) -> None:
@@ -138,7 +133,7 @@ def _report(
         tokens=sum(lengths),
         trained_tokens=sum(lengths),
         total_steps=count_steps(attempt.spec.optimization, len(examples)),
-        sample=captions[0][:2000],
+        sample=next(iter(captions.values()))[:2000],
         validation_rows=validation_pictures,
         lengths=tuple(sorted(histogram(lengths).items())),
     )
@@ -165,6 +160,7 @@ def _easel(
             steps=sampling.denoising_steps,
             guidance=recipe.sample_guidance,
             seed=attempt.spec.optimization.seed,
+            between=workplace.poll,
         ),
     )
 

@@ -118,13 +118,19 @@ def stacked(conditions: Sequence[Condition]) -> dict[str, Tensor]:
     return {name: torch.stack([each[name] for each in conditions]) for name in conditions[0]}
 
 
-def size_and_seed(drawing: Drawing) -> dict[str, Any]:
+def common_arguments(drawing: Drawing) -> dict[str, Any]:
     """Arguments that all pipelines take."""
+
+    def between(_pipeline: Any, _step: int, _timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
+        drawing.between()
+        return kept
+
     return {
         "width": drawing.width,
         "height": drawing.height,
         "num_inference_steps": drawing.steps,
         "generator": torch.Generator().manual_seed(drawing.seed),
+        "callback_on_step_end": between,
     }
 
 

@@ -5,12 +5,13 @@ from contextlib import closing
 from pathlib import Path
 
 from tunesmith.data.picture_set import PictureSet
+from tunesmith.spec.image_training import images_of
 from tunesmith.spec.job import AttemptSpec, JobSpec
 from tunesmith.spec.plan import Count, RowsPlan
 from tunesmith.training.diffusion.buckets import items_of
 from tunesmith.training.diffusion.encoding import cut_captions
 from tunesmith.training.diffusion.folder import block_matrices, family_of, parameters_of
-from tunesmith.training.diffusion.limits import images_of
+from tunesmith.training.diffusion.shares import shares_of
 from tunesmith.training.diffusion.targets import targeted
 from tunesmith.training.memory import Footprint, Head
 from tunesmith.training.memory_probe import MOMENT_BYTES
@@ -22,8 +23,8 @@ _LINES_SHOWN = 20
 
 
 def planned_pictures(attempt: AttemptSpec) -> RowsPlan:
-    """What the pictures come to: rows are pictures, sequences are pictures at each of the resolutions, and tokens are
-    those of the sequences. `max_length` and `truncated` are about captions.
+    """What the pictures come to that are trained on: rows are pictures, sequences are pictures at each of the
+    resolutions, and tokens are those of the sequences. `max_length` and `truncated` are about captions.
 
     Raises:
         ModelLoadError: the base model's folder cannot be used.
@@ -32,8 +33,10 @@ def planned_pictures(attempt: AttemptSpec) -> RowsPlan:
     spec, folder = attempt.spec, attempt.inputs.model
     family = family_of(folder)
     with closing(PictureSet(attempt.inputs.train)) as pictures:
-        items = items_of(pictures.pictures, images_of(spec).resolution, family.grid(folder))
-        captions = [picture.caption for picture in pictures.pictures]
+        trained = set(shares_of(spec, len(pictures.pictures)).trained)
+        every = items_of(pictures.pictures, images_of(spec).resolution, family.grid(folder))
+        items = [item for item in every if item.picture in trained]
+        captions = {place + 1: pictures.pictures[place].caption for place in sorted(trained)}
     lengths = [item.tokens for item in items]
     tokens, sequences, rows = (_exactly(count) for count in (sum(lengths), len(items), len(captions)))
     steps = _exactly(count_steps(spec.optimization, len(items)))

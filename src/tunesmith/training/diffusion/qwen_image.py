@@ -91,5 +91,5 @@ class QwenImage:
             **{f"{name}_embeds": text for name, text in texts.items()},
             **{name: mask.to(texts["prompt"].device) for name, mask in masks.items()},
             true_cfg_scale=drawing.guidance,
-            **parts.size_and_seed(drawing),
+            **parts.common_arguments(drawing),
         ).images[0]

@@ -85,5 +85,5 @@ class StableDiffusion3:
             negative_prompt_embeds=parts.single(unwanted, "text"),
             negative_pooled_prompt_embeds=parts.single(unwanted, "pooled"),
             guidance_scale=drawing.guidance,
-            **parts.size_and_seed(drawing),
+            **parts.common_arguments(drawing),
         ).images[0]

@@ -26,6 +26,7 @@ from tunesmith.training.workplace import Workplace
 
 PIPELINES = {"flux": FluxPipeline, "schnell": FluxPipeline, "sd3": StableDiffusion3Pipeline, "qwen": QwenImagePipeline}
 SIZES = [(64, 64), (64, 64)]
+HELD_OUT = {"by": "sequential", "ratios": [0.75, 0.25]}
 
 
 def opened(folder, pictures, tmp_path, family=None, **recipe):
@@ -192,9 +193,10 @@ def test_a_bypassed_guidance_embedding_adds_nothing_and_is_back_afterwards(flux,
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PIPELINES)
 def test_a_family_trains_samples_and_exports(name, request, tmp_path, signals_kept):
-    pictures = write_pictures(tmp_path / "set.zip", [(64, 64), (64, 32), (100, 100)], ["sks", "a longer caption", ""])
+    captions = ["sks", "a longer caption", "", "sks again"]
+    pictures = write_pictures(tmp_path / "set.zip", [(64, 64), (64, 32), (100, 100), (64, 64)], captions)
     sampling = {"prompts": ["sks flag"], "every": 100, "denoising_steps": 2}
-    changes = {"epochs": 20.0, "sampling": sampling, "batch_size": 3, "validation": pictures}
+    changes = {"epochs": 20.0, "sampling": sampling, "batch_size": 3, "split": HELD_OUT}
     code, events = run(picture_attempt(request.getfixturevalue(name), pictures, **changes), tmp_path / "run")
     assert code == 0
     curve = losses(events)

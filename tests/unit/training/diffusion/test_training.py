@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from attempts import LORA, checkpoint, losses, of_kind, run
 from tiny_pictures import picture_attempt, write_pictures
-from tunesmith.spec.events import Evaluated, Failed, Note, Prepared, Resumed, Sampled, Succeeded
+from tunesmith.spec.events import Evaluated, Failed, Note, Prepared, Resumed, Sampled, StoppedEarly, Succeeded
 
 pytestmark = pytest.mark.slow
 
@@ -82,12 +82,13 @@ def test_activations_that_are_computed_again_change_no_loss(flux, pictures, tmp_
     assert losses(kept) == pytest.approx(losses(again), rel=1e-5)
 
 
-def test_a_second_job_encodes_only_what_is_new(flux, pictures, tmp_path, signals_kept):
-    def told(events):
-        return [event.message for event in of_kind(events, Note) if event.message.startswith("Encoded")]
+def told(events):
+    return [event.message for event in of_kind(events, Note) if event.message.startswith("Encoded")]
 
+
+def test_a_second_job_encodes_only_what_is_new(flux, pictures, tmp_path, signals_kept):
     _, first = run(with_cache(picture_attempt(flux, pictures), tmp_path / "cache"), tmp_path / "first")
-    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
+    written = {path: path.stat().st_ino for path in (tmp_path / "cache").rglob("*.safetensors")}
     assert told(first) == [
         "Encoded 6 of 6 captions; the others were kept.",
         "Encoded 5 of 5 latents; the others were kept.",
@@ -104,7 +105,7 @@ def test_a_second_job_encodes_only_what_is_new(flux, pictures, tmp_path, signals
         "Encoded 1 of 6 latents; the others were kept.",
     ]
     assert losses(first) == losses(again)
-    assert all(path.stat().st_mtime_ns == at for path, at in written.items())
+    assert all(path.stat().st_ino == file for path, file in written.items())
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".safetensors"]
 
 
@@ -224,7 +225,50 @@ def test_the_report_counts_pictures_once_per_resolution(flux, tmp_path, signals_
 
 
 def test_held_out_pictures_are_scored_alike_at_every_evaluation(flux, pictures, tmp_path, signals_kept):
-    changes = {"validation": pictures, "learning_rate": 1e-30}
+    changes = {"split": {"by": "random", "ratios": [0.6, 0.4]}, "learning_rate": 1e-30}
     _, events = run(picture_attempt(flux, pictures, **changes), tmp_path / "run")
     first, second = of_kind(events, Evaluated)
     assert first.loss == pytest.approx(second.loss, rel=1e-6)
+    [prepared] = of_kind(events, Prepared)
+    assert (prepared.rows, prepared.validation_rows) == (3, 2)
+
+
+def test_the_pictures_of_a_split_are_where_its_shares_put_them(flux, tmp_path, signals_kept):
+    captions = ["sks", "word " * 100, "word " * 200, "never encoded"]
+    pictures = write_pictures(tmp_path / "set.zip", [(64, 64), (64, 32), (64, 64), (64, 64)], captions)
+    split = {"by": "sequential", "ratios": [0.5, 0.25, 0.25]}
+    _, events = run(with_cache(picture_attempt(flux, pictures, split=split), tmp_path / "cache"), tmp_path / "run")
+    [prepared] = of_kind(events, Prepared)
+    assert (prepared.rows, prepared.sequences, prepared.validation_rows) == (2, 2, 1)
+    assert prepared.truncated_lines == (2,)
+    assert told(events) == [
+        "Encoded 4 of 4 captions; the others were kept.",  # the empty one, too
+        "Encoded 3 of 3 latents; the others were kept.",
+    ]
+
+
+def test_a_training_ends_early_and_its_result_is_the_best_by_held_out_pictures(flux, pictures, tmp_path, signals_kept):
+    changes = {
+        "split": {"by": "sequential", "ratios": [0.6, 0.4]},
+        "epochs": 60.0,
+        "learning_rate": 0.05,
+        "eval_steps": 2,
+        "patience": 2,
+        "result": "best",
+    }
+    code, events = run(picture_attempt(flux, pictures, **changes), tmp_path / "run")
+    assert code == 0, of_kind(events, Failed)
+    [stopped] = of_kind(events, StoppedEarly)
+    scores = {event.step: event.loss for event in of_kind(events, Evaluated)}
+    assert stopped.step < 120
+    assert scores[stopped.best_step] == min(scores.values())
+    [done] = of_kind(events, Succeeded)
+    assert done.weights_of == stopped.best_step
+    best, result = (
+        load_file(path)
+        for path in (
+            next((tmp_path / "run" / "checkpoints").glob(f"step-{stopped.best_step:08d}/job_*.safetensors")),
+            tmp_path / "run" / "artifact" / "job.safetensors",
+        )
+    )
+    assert all(torch.equal(best[name], result[name]) for name in best)

@@ -15,6 +15,13 @@ from tunesmith.spec.job import AttemptSpec
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 
 
+def png(colour: str, size: tuple[int, int] = (64, 48)) -> bytes:
+    """A picture of one colour."""
+    content = io.BytesIO()
+    Image.new("RGB", size, colour).save(content, format="PNG")
+    return content.getvalue()
+
+
 def write_pictures(path: Path, sizes: Sequence[tuple[int, int]], captions: Sequence[str] | None = None) -> Path:
     """A set of pictures of one colour each with a stripe, of these widths and heights."""
     with path.open("wb") as file:

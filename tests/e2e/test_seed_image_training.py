@@ -4,19 +4,21 @@ import io
 import json
 import os
 import subprocess
-import sys
 import threading
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
+from receiver import Receiver
 from rows import chat_rows
 from running_server import RunningServer, wait_for
+from tiny_pictures import png
 from tunesmith.dialects.image_training.wire import HTTPValidationError, Refusal, TrainingTask
-from web_server import WebServer, reply, serve_file
+from web_server import WebServer, serve_file
 
 pytestmark = pytest.mark.slow
 
@@ -50,15 +52,8 @@ BODY = """
 TRAINING = "/api/v1/training"
 
 
+PICTURE = "https://example.org/a.png"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
-
-
-@pytest.fixture(scope="module")
-def image_model(tmp_path_factory):
-    """A random FLUX.1 of some two hundred thousand weights."""
-    folder = tmp_path_factory.mktemp("base") / "flux"
-    subprocess.run([sys.executable, "-m", "tunesmith.training.diffusion.tiny_model", str(folder)], check=True)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +77,6 @@ def web():
     server.stop()
 
 
-def png(colour, size=(64, 48)):
-    content = io.BytesIO()
-    Image.new("RGB", size, colour).save(content, format="PNG")
-    return content.getvalue()
-
-
 def publish(web, *colours):
     """Addresses of pictures of one colour each."""
     for colour in colours:
@@ -96,7 +85,7 @@ def publish(web, *colours):
 
 
 def documented(**fields):
-    """The body of the page with what it needs besides."""
+    """The body of the page, but for an adapter, and what it needs besides."""
     return json.loads(BODY) | {"training_type": "LORA"} | fields
 
 
@@ -153,6 +142,9 @@ def test_the_pages_request_names_no_pictures_and_is_refused(served):
 
 
 def test_pictures_of_the_web_become_an_adapter_that_changes_what_plain_diffusers_draws(served, web, image_model):
+    addresses = publish(web, "red", "green", "blue")
+    arrived, go_on = hold(web, "/blue.png")
+    receiver = Receiver()
     created = create(
         served,
         trigger_word="sks",
@@ -160,20 +152,29 @@ def test_pictures_of_the_web_become_an_adapter_that_changes_what_plain_diffusers
         steps=12,
         learning_rate=0.02,
         sample_prompts=["[trigger] flag"],
-        source_images=publish(web, "red", "green", "blue"),
+        source_images=addresses,
         preprocessing_transforms=[{"type": "exif_orient"}],
         preprocessing_captioning_strategy="filename",
+        webhook_url=receiver.hook,
     )
     assert created.status in ("PENDING", "PREPROCESSING")
+    assert arrived.wait(30)
+    fetching = wait_for(lambda: (now := task(served, created.id)).processed_files_count == 2 and now)
+    assert (fetching.status, fetching.preprocessing_stage, fetching.total_files_count) == (
+        "PREPROCESSING", "downloading", 3,
+    )  # fmt: skip
+    assert fetching.preprocessing_started_at is not None
+    assert fetching.preprocessing_completed_at is None
+    go_on.set()
     seen = followed(served, created.id)
     done = seen[-1]
     assert (done.status, done.progress, done.error_message) == ("COMPLETED", 100.0, None), done.error_message
     statuses = [each.status for each in seen]
     assert "RUNNING" in statuses
-    assert sorted(statuses, key=["PENDING", "PREPROCESSING", "QUEUED", "RUNNING", "COMPLETED"].index)
     assert (done.preprocessing_stage, done.processed_files_count, done.total_files_count) == ("completed", 3, 3)
     assert done.preprocessing_completed_at >= done.preprocessing_started_at
     assert (done.current_step, done.total_steps, done.eta_seconds) == (12, 12, None)
+    assert [each.progress for each in seen] == sorted(each.progress for each in seen)
     running = [each for each in seen if each.status == "RUNNING" and each.current_step]
     assert any(0 < each.progress < 100 for each in running)
     assert any(each.eta_seconds is not None for each in running)
@@ -182,9 +183,44 @@ def test_pictures_of_the_web_become_an_adapter_that_changes_what_plain_diffusers
     assert list(dict.fromkeys(stages)) == [
         "downloading", "verifying", "transforming", "captioning", "writing", "completed",
     ]  # fmt: skip
-    assert drawn(image_model, None) != drawn(image_model, Path(done.training_folder))
+    folder = Path(done.training_folder)
+    assert (folder / "subject_sks.safetensors").is_file()
+    assert difference(drawn(image_model), drawn(image_model, adapter=folder / "subject_sks.safetensors")) > 8
     require_samples(served, created.id)
+    require_told(receiver, created.id)
     assert "canary" not in served.http.get(f"{job_of(created.id)}/events?limit=1000").text
+
+
+def hold(web, path):
+    """Make an answer wait. Gives what is set when somebody asks for it, and what to set to let it go."""
+    arrived, go_on, answer = threading.Event(), threading.Event(), web.answers[path]
+
+    def slow(handler):
+        arrived.set()
+        go_on.wait(60)
+        answer(handler)
+
+    web.answers[path] = slow
+    return arrived, go_on
+
+
+def require_told(receiver, task_id):
+    """The webhook was told of each status, and of progress."""
+    told = wait_for(lambda: [each.json for each in receiver.messages if each.json["status"] == "COMPLETED"] and
+                    [each.json for each in receiver.messages])  # fmt: skip
+    receiver.stop()
+    assert {each["task_id"] for each in told} == {task_id}
+    statuses = list(dict.fromkeys(each["status"] for each in told))
+    assert statuses == ["PENDING", "QUEUED", "PREPROCESSING", "RUNNING", "COMPLETED"]
+    assert {each["metadata"]["current_step"] for each in told if each["status"] == "RUNNING"} >= {12}
+
+
+def test_the_whole_transformer_is_trained_with_the_pages_body_and_three_steps(served, web, image_model):
+    created = create(served, training_type="FULL", steps=3, source_images=publish(web, "red", "green"))
+    assert (created.training_type, created.entity_type, created.trigger_word) == ("FULL", "SUBJECT", "string")
+    done = followed(served, created.id)[-1]
+    assert done.status == "COMPLETED", done.error_message
+    assert difference(drawn(image_model), drawn(image_model, transformer=Path(done.training_folder))) > 0
 
 
 def events_of(server, task_id, kind):
@@ -192,18 +228,23 @@ def events_of(server, task_id, kind):
     return [event for event in answer["data"] if event["kind"] == kind]
 
 
-def drawn(model, adapter):
-    """What a plain pipeline draws, with the adapter of a folder or without."""
+def drawn(model, adapter=None, transformer=None):
+    """What a plain pipeline draws: of the base, with an adapter's file, or with another transformer."""
     import torch
-    from diffusers import FluxPipeline
+    from diffusers import FluxPipeline, FluxTransformer2DModel
 
-    pipeline = FluxPipeline.from_pretrained(model)
+    parts = {"transformer": FluxTransformer2DModel.from_pretrained(transformer)} if transformer else {}
+    pipeline = FluxPipeline.from_pretrained(model, **parts).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     if adapter is not None:
-        [file] = adapter.glob("*.safetensors")
-        pipeline.load_lora_weights(adapter, weight_name=file.name)
-    size = {"width": 64, "height": 64, "num_inference_steps": 2, "max_sequence_length": 64}
-    return pipeline("sks flag", generator=torch.Generator().manual_seed(1), **size).images[0].tobytes()
+        pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name)
+    size = {"width": 64, "height": 64, "num_inference_steps": 4, "max_sequence_length": 64}
+    return pipeline("sks flag", generator=torch.Generator().manual_seed(1), **size).images[0]
+
+
+def difference(one, other):
+    """The largest difference of a value from 0 to 255."""
+    return max(most for _, most in ImageChops.difference(one, other).getextrema())
 
 
 def require_samples(server, task_id):
@@ -240,28 +281,45 @@ def test_a_task_whose_pictures_cannot_be_used_fails_with_their_reasons(served, w
 
 
 def test_a_task_is_cancelled_while_its_pictures_are_fetched(served, web):
-    arrived, go_on = threading.Event(), threading.Event()
-
-    def slow(handler):
-        arrived.set()
-        go_on.wait(60)
-        reply(handler, 200, png("red"))
-
-    web.answers["/slow.png"] = slow
-    created = create(served, trigger_word="sks", source_images=[f"{web.url}/slow.png"])
+    addresses = publish(web, "red")
+    arrived, go_on = hold(web, "/red.png")
+    created = create(served, trigger_word="sks", source_images=addresses)
     assert arrived.wait(30)
     assert task(served, created.id).status == "PREPROCESSING"
     require_cancelled(served, created.id)
     go_on.set()
-    wait_for(lambda: not list((served.home / "pictures").iterdir()))
+    require_nothing_left(served)
 
 
-def test_a_task_is_cancelled_while_it_trains(served, web):
-    created = create(served, trigger_word="sks", rank=4, steps=10_000, source_images=publish(web, "red", "green"))
-    wait_for(lambda: task(served, created.id).current_step > 2)
+def test_a_task_with_the_pages_defaults_is_cancelled_while_it_trains_and_one_behind_it_while_it_waits(served, web):
+    addresses = publish(web, "red", "green")
+    first, second = (create(served, source_images=addresses) for _ in range(2))
+    running = wait_for(lambda: (now := task(served, first.id)).current_step > 2 and now)
+    assert (running.steps, running.total_steps, running.rank, running.learning_rate) == (1000, 1000, 16, 0.0001)
+    assert running.processed_dataset_path
+    wait_for(lambda: task(served, second.id).status == "QUEUED")
+    for each in (second, first):
+        require_cancelled(served, each.id)
+    wait_for(lambda: task(served, first.id).completed_at)
+    require_nothing_left(served)
+
+
+def test_a_task_is_cancelled_before_its_first_step(served, web):
+    prompts = ["a wall"] * 20  # drawn before the first step, in 25 denoising steps each
+    created = create(served, sample_prompts=prompts, source_images=publish(web, "red"))
+    wait_for(served.worker_pids)
+    wait_for(lambda: (now := task(served, created.id)).status == "RUNNING" and now.current_step == 0)
     require_cancelled(served, created.id)
-    wait_for(lambda: task(served, created.id).completed_at)
-    wait_for(lambda: not served.worker_pids())
+    require_nothing_left(served)
+    assert task(served, created.id).current_step == 0
+
+
+def require_nothing_left(server):
+    """No worker, no process that decodes pictures, no file of a preparation."""
+    wait_for(lambda: not server.worker_pids())
+    wait_for(lambda: not list((server.home / "pictures").iterdir()))
+    wait_for(lambda: not [each for each in psutil.Process(server.process.pid).children(recursive=True)
+                          if "tunesmith.data.imaging.process" in each.cmdline()])  # fmt: skip
 
 
 def require_cancelled(server, task_id):
@@ -279,7 +337,24 @@ def require_cancelled(server, task_id):
         ({"trigger_word": "a", "learning_rate": -1}, ["learning_rate"], "greater than 0"),
         ({"trigger_word": "a", "steps_": 3}, ["steps_"], "not a field"),
         ({"trigger_word": "a", "training_type": "DORA"}, ["training_type"], "'FULL' or 'LORA'"),
+        ({"trigger_word": "a", "rank": 1025}, ["rank"], "less than or equal to 1024"),
         ({"trigger_word": "a", "source_images": ["a.jpg"]}, ["source_images", 0], "https://"),
+        ({"trigger_word": "a", "source_images": [PICTURE], "base_model_path": "tiny"}, ["base_model_path"], "FLUX.1"),
+        (
+            {"trigger_word": "a", "source_images": [PICTURE], "base_model_path": "no/body"},
+            ["base_model_path"],
+            "no/body",
+        ),
+        (
+            {"trigger_word": "a", "source_images": [PICTURE], "preprocessing_captioning_strategy": "guess"},
+            ["preprocessing_captioning_strategy"],
+            "'filename'",
+        ),
+        (
+            {"trigger_word": "a", "source_images": [PICTURE], "preprocessing_captioning_strategy": "auto"},
+            ["preprocessing_captioning_strategy"],
+            "captioning_model",
+        ),
         (
             {"trigger_word": "a", "preprocessing_transforms": [{"type": "melt"}]},
             ["preprocessing_transforms", 0, "type"],

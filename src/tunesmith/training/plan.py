@@ -37,8 +37,8 @@ def plan_of(attempt: AttemptSpec, rows: RowsPlan) -> Plan:
     planner = _Planner(attempt, rows, device)
     model = planner.model(attempt.spec)
     memory = planner.memory(attempt.spec, rows) if model.is_counted else None
-    fits = _fits(memory, device)
-    wants_ways = fits == "no" or (fits == "perhaps" and attempt.purpose == "plan")
+    fits = _fits(memory, device, model.footprint.least)
+    wants_ways = memory is not None and (fits == "no" or (fits == "perhaps" and attempt.purpose == "plan"))
     return Plan(
         rows=rows,
         parameters=model.footprint.parameters,
@@ -46,7 +46,7 @@ def plan_of(attempt: AttemptSpec, rows: RowsPlan) -> Plan:
         device=device.name,
         device_memory=device.memory,
         memory=memory,
-        memory_note=None if memory else "What a forward pass keeps of this architecture cannot be told in advance.",
+        memory_note=None if memory else _unknown_beyond(model.footprint.least),
         fits=fits,
         alternatives=tuple(planner.alternatives()) if wants_ways else (),
         disk=_disk(attempt, rows, model),
@@ -134,13 +134,26 @@ def require_room(plan: Plan) -> None:
     """
     if plan.fits != "no":
         return
-    assert plan.memory is not None
+    if plan.memory is None:
+        raise DoesNotFitError(
+            f"The job does not fit into the {shown(plan.device_memory)} of the largest device of this server "
+            f"({plan.device}). {plan.memory_note}",
+            param="model.base",
+            hint="Use 4-bit weights with an adapter, a smaller base model, or a server with larger devices.",
+        )
     ways = "; ".join(f"{each.change} (up to {shown(each.memory.high)})" for each in plan.alternatives)
     raise DoesNotFitError(
         f"The job needs at least {shown(plan.memory.low)} of memory, and the largest device of this server "
         f"({plan.device}) has {shown(plan.device_memory)}.",
         param="model.base",
         hint=f"This would fit: {ways}." if ways else "Use a smaller base model, or a server with larger devices.",
+    )
+
+
+def _unknown_beyond(least: int) -> str:
+    return (
+        f"Weights, gradients and the optimizer take at least {shown(least)}; what a forward pass keeps of this "
+        "architecture cannot be told in advance."
     )
 
 
@@ -160,9 +173,9 @@ def _surely(spec: JobSpec, rows: RowsPlan) -> int:
     return max(rows.longest_sequence if trains_all else 1, int(average * (full or 1)))
 
 
-def _fits(memory: MemoryPlan | None, device: DeviceFacts) -> Fits:
+def _fits(memory: MemoryPlan | None, device: DeviceFacts, least: int) -> Fits:
     if memory is None:
-        return "unknown"
+        return "no" if least > device.memory else "unknown"
     if memory.high <= device.memory:
         return "yes"
     return "no" if memory.low > device.memory else "perhaps"

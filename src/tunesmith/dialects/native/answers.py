@@ -108,7 +108,7 @@ class Validation(Frozen):
 
     notes: list[str]
     complete: bool
-    """Whether everything is on this server and was checked. Else a job would begin as `validating`."""
+    """Whether everything is on this server, prepared and checked. Else a job would begin as `validating`."""
 
     remote: list[Remote]
     """Fetched before the training, unless this server has them already."""
@@ -118,7 +118,8 @@ class Planned(Validation):
     """What a request would cost."""
 
     plan: Plan | None
-    """None while something is elsewhere: its rows and model are not known, and `remote` names it."""
+    """None while something is elsewhere: its rows and model are not known, and `remote` names it. None for pictures:
+    what they come to is known once they are prepared, and stands in the plan of the job."""
 
 
 class Waiting(Frozen):

@@ -13,7 +13,7 @@ from tunesmith.training.diffusion.encoding import cut_captions
 from tunesmith.training.diffusion.folder import block_matrices, family_of, parameters_of
 from tunesmith.training.diffusion.shares import shares_of
 from tunesmith.training.diffusion.targets import targeted
-from tunesmith.training.memory import Footprint, Head
+from tunesmith.training.memory import Footprint, Head, quantized
 from tunesmith.training.memory_probe import MOMENT_BYTES
 from tunesmith.training.optim import count_steps
 from tunesmith.training.plan_model import PlannedModel
@@ -77,7 +77,7 @@ def planned_transformer(folder: Path, spec: JobSpec, *, on_gpu: bool) -> Planned
         trained = sum(spec.adapter.rank * sum(matrices[name]) for name in targeted(matrices, spec.adapter))
     number_bytes = 2 if spec.model.dtype == "bfloat16" else 4
     footprint = Footprint(
-        weights=parameters * (4 if spec.adapter is None else number_bytes),
+        weights=parameters * number_bytes + 4 * trained if spec.adapter is not None else 4 * parameters,
         parameters=parameters,
         trained=trained,
         moment_bytes=MOMENT_BYTES[spec.optimization.optimizer],
@@ -92,6 +92,10 @@ def planned_transformer(folder: Path, spec: JobSpec, *, on_gpu: bool) -> Planned
         can_recompute=True,
         largest_matrix=0,
     )
+    quantization = spec.model.quantization
+    if quantization is not None:
+        linear = sum(rows * columns for rows, columns in matrices.values())
+        footprint = quantized(footprint, linear, quantization.bits, quantization.double)
     return PlannedModel(footprint, is_counted=False, adapter_bytes=4 * trained if spec.adapter is not None else 0)
 
 

@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tunesmith.spec.errors import UnavailableError
+
 _RECENT = 64
 """Files that are kept in memory once they were read: up to 4 MB each for the largest text encoders."""
 
@@ -45,7 +47,11 @@ class TensorCache:
         return True
 
     def read(self, key: str) -> dict[str, Tensor]:
-        """Tensors that are there, not to be changed: those read last are kept in memory."""
+        """Tensors that are there, not to be changed: those read last are kept in memory.
+
+        Raises:
+            UnavailableError: somebody has deleted them.
+        """
         self._use(self._path(key))
         return self._recent(key)
 
@@ -71,7 +77,13 @@ class TensorCache:
                 os.utime(each)
 
     def _read(self, key: str) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = load_file(self._path(key))
+        try:
+            tensors: dict[str, Tensor] = load_file(self._path(key))
+        except FileNotFoundError as error:
+            raise UnavailableError(
+                "What was encoded of a picture or caption was deleted while the training needed it.",
+                hint="Submit the job again: it is encoded anew.",
+            ) from error
         return tensors
 
     def _path(self, key: str) -> Path:

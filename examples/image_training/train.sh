@@ -5,6 +5,7 @@ set -euo pipefail
 server=${TUNESMITH_URL:-http://127.0.0.1:23478}
 
 pictures=$(python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@")
+secret=$(python3 -c 'import json, sys; print(json.dumps(sys.argv[1] or None))' "${BASE_MODEL_SECRET:-}")
 
 answer=$(curl -sS "$server/api/v1/training/" -H "Content-Type: application/json" -d '{
   "training_type": "LORA",
@@ -17,7 +18,8 @@ answer=$(curl -sS "$server/api/v1/training/" -H "Content-Type: application/json"
   "source_images": '"$pictures"',
   "preprocessing_transforms": [{"type": "exif_orient"}, {"type": "max_side", "pixels": 1536}],
   "preprocessing_captioning_strategy": "custom",
-  "preprocessing_captioning_prompt": "a photo of a [trigger]"
+  "preprocessing_captioning_prompt": "a photo of a [trigger]",
+  "base_model_secret": '"$secret"'
 }')
 field() { python3 -c 'import json, sys; print(json.load(sys.stdin).get(sys.argv[1], ""))' "$1"; }
 

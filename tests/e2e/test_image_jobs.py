@@ -1,9 +1,14 @@
 """Jobs on pictures through the native dialect: killed, repeated, planned, refused, and what becomes of results."""
 
+import io
 import os
 import signal
+import struct
+import zipfile
+import zlib
 
 import pytest
+from PIL import Image
 
 from rows import chat_rows
 from running_server import RunningServer, wait_for
@@ -267,7 +272,67 @@ def test_exports_and_recipes_say_that_they_are_of_language_models(served, traine
         assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unsupported")
 
 
+def test_there_is_no_receipt_of_pictures(served, trained):
+    answer = served.http.get(f"{NATIVE}/jobs/{trained}/receipt")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "job_state")
+    assert "pictures" in answer.json()["error"]["message"]
+
+
 def test_the_files_of_the_result_are_the_adapter_its_recipe_and_a_card(served, trained):
     found = served.http.get(f"{NATIVE}/jobs/{trained}/artifacts").json()["data"]
     model = sorted(each["name"] for each in found if each["kind"] == "model")
     assert [name.rpartition("/")[2] for name in model] == ["README.md", f"{trained}.safetensors", "recipe.json"]
+
+
+def encoded(image, kind, **options):
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def header(width, height):
+    """A small PNG that claims to be of this size."""
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(b""), b"IEND")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks
+    )
+
+
+def bomb():
+    """An archive with a file of 200 MB of zeros."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(200_000_000))
+    return content.getvalue()
+
+
+def test_bad_pictures_are_left_out_by_name_and_odd_ones_are_trained_on(served, web):
+    plain, noise = Image.new("RGB", (64, 48), "red"), Image.effect_noise((64, 48), 60)
+    bad = {
+        "empty.png": (b"", "empty"),
+        "cut.jpg": (encoded(noise, "JPEG")[:700], "damaged or cut off"),
+        "renamed.jpg": (b"hello, I am a text", "it is text"),
+        "moving.webp": (encoded(plain, "WEBP", save_all=True, append_images=[noise.convert("RGB")]), "animated"),
+        "drawing.svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+        "huge.png": (header(50_000, 50_000), "50,000 x 50,000 pixels"),
+        "bomb.zip": (bomb(), "100 times its size"),
+    }
+    good = {
+        "inks.jpg": encoded(plain.convert("CMYK"), "JPEG"),
+        "deep.png": encoded(Image.new("I;16", (64, 48), 30_000), "PNG"),
+        "palette.png": encoded(plain.convert("P"), "PNG"),
+        "glass.webp": encoded(Image.new("RGBA", (64, 48), (0, 0, 255, 90)), "WEBP"),
+    }
+    for name, content in {**{name: content for name, (content, _) in bad.items()}, **good}.items():
+        web.answers[f"/odd/{name}"] = serve_file(content)
+    data = wished(web)["spec"]["data"]
+    data["images"]["sources"] = [f"{web.url}/odd/{name}" for name in (*bad, *good, "lost.png")]
+    done = succeeded(served, submit(served, wished(web, data=data, optimization={"max_steps": 2})))
+    last = events(served, done["id"], "pictures")[-1]["data"]
+    assert (last["done"], last["total"], last["left_out_count"]) == (4, 12, 8)
+    reasons = {each["picture"].rpartition("/")[2]: each["reason"] for each in last["left_out"]}
+    for name, (_, word) in bad.items():
+        assert word in reasons[name]
+    assert "Nothing lies at" in reasons["lost.png"]
+    [prepared] = events(served, done["id"], "prepared")
+    assert prepared["data"]["rows"] == 4

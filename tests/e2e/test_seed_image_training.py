@@ -13,6 +13,7 @@ import psutil
 import pytest
 from PIL import Image, ImageChops
 
+from hub_server import HubServer
 from receiver import Receiver
 from rows import chat_rows
 from running_server import RunningServer, wait_for
@@ -444,3 +445,29 @@ def test_the_example_follows_its_task_to_the_end_and_shows_why_it_failed(served,
     assert done.returncode == 1
     assert "FAILED" in done.stdout
     assert "mug.jpg" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_a_gated_base_model_needs_a_token_that_may_read_it(write_home, image_model, tmp_path, web):
+    files = {
+        path.relative_to(image_model).as_posix(): path.read_bytes() for path in image_model.rglob("*") if path.is_file()
+    }
+    with HubServer() as hub:
+        hub.publish("model", "black-forest-labs/FLUX.1-dev", files, gated=True)
+        server = RunningServer(
+            write_home(tmp_path / "home"), TUNESMITH_HUB_URL=hub.url, TUNESMITH_ALLOWED_NETWORKS="127.0.0.1/32"
+        )
+        try:
+            asked = documented(steps=1, source_images=publish(web, "red"))
+            refused = server.http.post(f"{TRAINING}/", json=asked)
+            assert refused.status_code == 422
+            [fault] = refused.json()["detail"]
+            assert fault["loc"] == ["body", "base_model_path"]
+            assert "is gated" in fault["msg"]
+            token = {"name": "hub", "purpose": "hub", "fields": {"token": HubServer.TOKEN}}
+            server.http.post("/tunesmith/v1/secrets", json=token).raise_for_status()
+            created = create(server, steps=1, source_images=publish(web, "red"), base_model_secret="hub")
+            done = followed(server, created.id)[-1]
+            assert done.status == "COMPLETED", done.error_message
+        finally:
+            server.stop()

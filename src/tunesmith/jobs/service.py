@@ -303,6 +303,11 @@ class Jobs:
             receipt = run_directory(self._runs, id, number).read_receipt()
             if receipt is not None:
                 return receipt
+        if job.spec.model.modality == "image":
+            raise JobStateError(
+                "A job on pictures has no receipt: no token of a caption carries loss.",
+                hint="Its event of the kind `prepared` shows the first caption and how many were cut.",
+            )
         raise JobStateError(
             f"The job is {job.state} and has no receipt: its rows were not prepared.",
             hint="A receipt is there soon after the job has started. `tunesmith data inspect` makes one without a job.",

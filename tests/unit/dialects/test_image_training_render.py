@@ -112,7 +112,7 @@ CREATE = {
     "preprocessing_captioning_prompt": (TEXT | NULL, None),
 }  # fmt: skip
 
-ADDITIONS = {"priority", "source_secret"}
+ADDITIONS = {"priority", "source_secret", "base_model_secret"}
 CLOCKS = {name for name in TASK if name.endswith("_at")}
 
 

@@ -75,8 +75,14 @@ def routes() -> APIRouter:
 
 
 def _submit(services: Services, body: TrainingTaskCreate) -> Job:
-    named = body.source_secret
-    secret = services.secrets.find(services.caller.org, named, param="source_secret").id if named else None
-    spec = to_spec(body, secret)
+    spec = to_spec(
+        body,
+        of_pictures=_secret(services, body.source_secret, "source_secret"),
+        of_model=_secret(services, body.base_model_secret, "base_model_secret"),
+    )
     with services.webhooks.kept(body.webhook_url, "image_training", param="webhook_url") as integrations:
         return services.jobs.submit(spec, to_submission(body, spec, integrations))
+
+
+def _secret(services: Services, named: str | None, param: str) -> str | None:
+    return services.secrets.find(services.caller.org, named, param=param).id if named else None

@@ -45,17 +45,18 @@ _CAPTION_TOKENS = 512
 _WEIGHT_DECAY = 0.01
 
 
-def to_spec(request: TrainingTaskCreate, secret: str | None = None) -> JobSpec:
-    """The canonical description of the asked training; `secret` is the id of the credentials for its pictures.
+def to_spec(request: TrainingTaskCreate, *, of_pictures: str | None = None, of_model: str | None = None) -> JobSpec:
+    """The canonical description of the asked training, with the ids of the credentials for its pictures and for its
+    base model.
 
     Raises:
         InvalidRequestError: an address, a transform or the captioning cannot be used; `param` is the wire's path.
     """
     return JobSpec(
-        model=ModelSpec(base=request.base_model_path, dtype="bfloat16", modality="image"),
+        model=ModelSpec(base=request.base_model_path, dtype="bfloat16", modality="image", secret=of_model),
         init_from=None,
         data=DataSpec(
-            train=DataSource(kind="images", id="source_images", sha256=None, secret=secret),
+            train=DataSource(kind="images", id="source_images", sha256=None, secret=of_pictures),
             validation=None,
             max_length=_CAPTION_TOKENS,
             over_long="truncate",

@@ -23,7 +23,7 @@ from tunesmith.training.diffusion.family import Drawing, Family
 from tunesmith.training.diffusion.folder import block_matrices
 from tunesmith.training.diffusion.noise import NoisePlan, Sampling, Weighting
 from tunesmith.training.diffusion.samples import Easel, easel_vae
-from tunesmith.training.diffusion.shares import shares_of
+from tunesmith.training.diffusion.shares import Shares, shares_of
 from tunesmith.training.diffusion.targets import targeted
 from tunesmith.training.diffusion.task import DiffusionTask, Example
 from tunesmith.training.diffusion.transformer import load_transformer
@@ -78,7 +78,7 @@ def open_task(attempt: AttemptSpec, workplace: Workplace, family: Family, recipe
     )
     trained_captions = {place + 1: captions[place] for place in shares.trained}
     cut = cut_captions(family, folder, trained_captions, tokens)
-    _report(attempt, workplace, examples, trained_captions, cut, len(shares.scored))
+    _report(attempt, workplace, examples, trained_captions, cut, shares)
     workplace.poll()
     easel = _easel(attempt, workplace, encoder, recipe, conditions)
     transformer = _trainable(attempt, workplace, family, dtype)
@@ -119,7 +119,7 @@ def _report(
     examples: Sequence[Example],
     captions: Mapping[int, str],
     cut: Sequence[int],
-    validation_pictures: int,
+    shares: Shares,
 ) -> None:
     lengths = [example.item.tokens for example in examples]
     workplace.reporter.write(
@@ -134,7 +134,8 @@ def _report(
         trained_tokens=sum(lengths),
         total_steps=count_steps(attempt.spec.optimization, len(examples)),
         sample=next(iter(captions.values()))[:2000],
-        validation_rows=validation_pictures,
+        validation_rows=len(shares.scored),
+        test_rows=len(shares.kept_apart),
         lengths=tuple(sorted(histogram(lengths).items())),
     )
 

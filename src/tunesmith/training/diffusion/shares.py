@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tunesmith.data.split import parts_at_random, parts_in_order
 from tunesmith.spec.job import JobSpec
+from tunesmith.spec.reading import PARTS
 
 
 @dataclass(frozen=True)
@@ -14,19 +15,20 @@ class Shares:
     scored: tuple[int, ...]
     """None without a split."""
 
+    kept_apart: tuple[int, ...]
+    """For tests: they take no part."""
+
 
 def shares_of(spec: JobSpec, pictures: int) -> Shares:
-    """How a set of so many pictures is shared out. Those of the third share of a split are in neither part."""
+    """How a set of so many pictures is shared out."""
     split = spec.data.split
     if split is None:
-        return Shares(tuple(range(pictures)), ())
+        return Shares(tuple(range(pictures)), (), ())
     in_order = split.by == "sequential"
     parts = list(
         parts_in_order(split.ratios, pictures)
         if in_order
         else parts_at_random(split.ratios, pictures, spec.optimization.seed)
     )
-    return Shares(
-        trained=tuple(place for place, part in enumerate(parts) if part == "train"),
-        scored=tuple(place for place, part in enumerate(parts) if part == "validation"),
-    )
+    trained, scored, kept_apart = (tuple(place for place, found in enumerate(parts) if found == part) for part in PARTS)
+    return Shares(trained, scored, kept_apart)

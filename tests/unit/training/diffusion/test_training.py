@@ -239,7 +239,7 @@ def test_the_pictures_of_a_split_are_where_its_shares_put_them(flux, tmp_path, s
     split = {"by": "sequential", "ratios": [0.5, 0.25, 0.25]}
     _, events = run(with_cache(picture_attempt(flux, pictures, split=split), tmp_path / "cache"), tmp_path / "run")
     [prepared] = of_kind(events, Prepared)
-    assert (prepared.rows, prepared.sequences, prepared.validation_rows) == (2, 2, 1)
+    assert (prepared.rows, prepared.sequences, prepared.validation_rows, prepared.test_rows) == (2, 2, 1, 1)
     assert prepared.truncated_lines == (2,)
     assert told(events) == [
         "Encoded 4 of 4 captions; the others were kept.",  # the empty one, too

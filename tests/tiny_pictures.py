@@ -68,6 +68,7 @@ def picture_attempt(
         "method": {"kind": "text_to_image", "parameters": settings},
         "modality": "image",
         "images": images,
+        "train": {"kind": "images", "id": "pictures", "sha256": "0" * 64},
         "over_long": "truncate",
         "max_length": 64,
         "schedule": "constant",

@@ -216,12 +216,13 @@ def require_told(receiver, task_id):
     assert {each["metadata"]["current_step"] for each in told if each["status"] == "RUNNING"} >= {12}
 
 
-def test_the_whole_transformer_is_trained_with_the_pages_body_and_three_steps(served, web, image_model):
-    created = create(served, training_type="FULL", steps=3, source_images=publish(web, "red", "green"))
+def test_the_whole_transformer_is_trained_with_the_pages_body_but_for_steps_and_rate(served, web, image_model):
+    addresses = publish(web, "red", "green")
+    created = create(served, training_type="FULL", steps=3, learning_rate=0.01, source_images=addresses)
     assert (created.training_type, created.entity_type, created.trigger_word) == ("FULL", "SUBJECT", "string")
     done = followed(served, created.id)[-1]
     assert done.status == "COMPLETED", done.error_message
-    assert difference(drawn(image_model), drawn(image_model, transformer=Path(done.training_folder))) > 0
+    assert difference(drawn(image_model), drawn(image_model, transformer=Path(done.training_folder))) > 8
 
 
 def events_of(server, task_id, kind):

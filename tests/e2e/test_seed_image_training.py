@@ -343,11 +343,6 @@ def require_cancelled(server, task_id):
         ({"trigger_word": "a", "source_images": ["a.jpg"]}, ["source_images", 0], "https://"),
         ({"trigger_word": "a", "source_images": [PICTURE], "base_model_path": "tiny"}, ["base_model_path"], "FLUX.1"),
         (
-            {"trigger_word": "a", "source_images": [PICTURE], "base_model_path": "no/body"},
-            ["base_model_path"],
-            "no/body",
-        ),
-        (
             {"trigger_word": "a", "source_images": [PICTURE], "preprocessing_captioning_strategy": "guess"},
             ["preprocessing_captioning_strategy"],
             "'filename'",
@@ -370,6 +365,15 @@ def test_a_faulty_request_is_answered_with_the_place_of_the_fault(served, body, 
     [fault] = HTTPValidationError.model_validate(answer.json()).detail
     assert fault.loc == ["body", *location]
     assert word in fault.msg
+
+
+def test_a_base_model_that_is_nowhere_is_not_found_before_a_picture_is_fetched(served, web):
+    answer = served.http.post(
+        f"{TRAINING}/", json=documented(source_images=publish(web, "red"), base_model_path="no/body")
+    )
+    assert answer.status_code == 404
+    assert "'no/body'" in Refusal.model_validate(answer.json()).detail
+    assert web.requests == []
 
 
 def test_a_job_of_another_dialect_is_listed_read_and_cancelled(served):
@@ -465,7 +469,12 @@ def test_a_gated_base_model_needs_a_token_that_may_read_it(write_home, image_mod
             [fault] = refused.json()["detail"]
             assert fault["loc"] == ["body", "base_model_path"]
             assert "is gated" in fault["msg"]
-            token = {"name": "hub", "purpose": "hub", "fields": {"token": HubServer.TOKEN}}
+            token = {
+                "name": "hub",
+                "purpose": "hub",
+                "fields": {"token": HubServer.TOKEN},
+                "host": hub.url.removeprefix("http://"),
+            }
             server.http.post("/tunesmith/v1/secrets", json=token).raise_for_status()
             created = create(server, steps=1, source_images=publish(web, "red"), base_model_secret="hub")
             done = followed(server, created.id)[-1]

@@ -64,6 +64,7 @@ bench: setup
 	$(BIN)/python bench/server_start.py
 	$(BIN)/python bench/first_step.py
 	$(BIN)/python bench/first_step_large.py
+	$(BIN)/python bench/images.py
 	$(BIN)/python bench/jsonl_validation.py
 
 # Writes down what is installed now. Registry addresses do not belong into these files.

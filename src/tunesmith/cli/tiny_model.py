@@ -21,13 +21,29 @@ def text(
 
     It is built by the interpreter of the setting `worker_python`.
     """
+    _build("tunesmith.training.tiny_model", "text", str(directory))
+    data(str(directory))
+
+
+@command(app, "image", "tunesmith tiny-model image ./models/tiny-flux")
+def image(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Folder to write the model to.")],
+) -> None:
+    """Write a tiny text-to-image model in diffusers' layout, of the family FLUX.1.
+
+    It is built by the interpreter of the setting `worker_python`, which needs the extra `images`.
+    """
+    _build("tunesmith.training.diffusion.tiny_model", str(directory))
+    data(str(directory))
+
+
+def _build(*arguments: str) -> None:
     with settings_faults():
         from tunesmith.server.settings import load_settings
 
         python = load_settings().worker_python
-    command = [python, "-m", "tunesmith.training.tiny_model", "text", str(directory)]
     try:
-        ended = subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
+        ended = subprocess.run([python, "-m", *arguments], check=False, stdin=subprocess.DEVNULL)
     except OSError as error:
         raise CommandError(
             f"The interpreter {python!r} does not start: {error.strerror}.",
@@ -37,4 +53,3 @@ def text(
         raise CommandError(
             f"The model was not built: {python} ended with {ended.returncode}.", hint="Run `tunesmith doctor`."
         )
-    data(str(directory))

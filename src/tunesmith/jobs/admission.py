@@ -3,19 +3,23 @@
 import shutil
 import time
 import uuid
+from contextlib import closing
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import ModuleType
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from tunesmith.data.picture_set import PictureSet
 from tunesmith.data.validate import DatasetReport, inspect
 from tunesmith.devices import CPU
-from tunesmith.jobs.fetching import Fetcher, Keep, Progress
+from tunesmith.jobs.fetching import Fetcher, Keep
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.pace import timed
+from tunesmith.jobs.pictures.preparing import Pictures
+from tunesmith.jobs.pictures.report import Report
 from tunesmith.jobs.resources import Policy, fitted, largest
 from tunesmith.plugins import load_plugins
 from tunesmith.rundir import RunDirectory
@@ -33,7 +37,8 @@ from tunesmith.spec.errors import (
 )
 from tunesmith.spec.events import Checked, Failed
 from tunesmith.spec.faults import place, sentence
-from tunesmith.spec.job import AttemptSpec, DataSource, Frozen, JobSpec
+from tunesmith.spec.image_training import require_image_training
+from tunesmith.spec.job import AttemptSpec, DataSource, DataSpec, Frozen, JobSpec
 from tunesmith.spec.plan import Plan
 from tunesmith.spec.reading import Reading
 from tunesmith.storage import Storage
@@ -49,6 +54,14 @@ _SIMULTANEOUS = 2
 
 
 Purpose = Literal["check", "plan"]
+
+
+class Watch(Report, Protocol):
+    """Told how the fetching and the preparation go, and ends them for a job that nobody waits for any more."""
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """As `fetching.Progress`."""
+        ...
 
 
 class Admitted(Frozen):
@@ -78,6 +91,8 @@ class Admission:
         checks: Path,
         unavailable_resources: Policy,
         device_memory: int | None = None,
+        *,
+        pictures: Pictures,
     ) -> None:
         self._database = database
         self._runner = runner
@@ -87,6 +102,7 @@ class Admission:
         self._checks = checks
         self._unavailable_resources = unavailable_resources
         self._device_memory = device_memory
+        self._pictures = pictures
         self._slots = {purpose: BoundedSemaphore(_SIMULTANEOUS) for purpose in get_args(Purpose)}
         shutil.rmtree(checks, ignore_errors=True)
         checks.mkdir(parents=True)
@@ -103,23 +119,32 @@ class Admission:
         validation = spec.data.validation
         if validation is not None and validation.sha256 is not None and validation.sha256 == spec.data.train.sha256:
             notes.append("The validation data are the training data, so their loss says nothing about other rows.")
+        if spec.model.modality == "image":
+            require_image_training(spec)
+            self._pictures.check(org, spec)
         spec = self._fetcher.pin(org, spec)
+        if spec.data.train.kind == "images" and self._fetcher.has_models(org, spec):
+            self._resolver.require_model(org, spec)
         is_complete = self._fetcher.is_here(org, spec)
         plan = self._check(org, spec, purpose) if is_complete else None
         return Admitted(spec=spec, is_complete=is_complete, notes=tuple(notes), plan=plan)
 
-    def complete(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> Plan | None:
-        """Fetch what an admitted spec lacks, check it as a whole, and tell what it will cost.
+    def complete(self, org: str, spec: JobSpec, watch: Watch, keep: Keep) -> Plan | None:
+        """Fetch and prepare what an admitted spec lacks, check it as a whole, and tell what it will cost.
 
         Raises:
-            TunesmithError: the job cannot succeed; `param` is the path in the spec. Whatever `progress` and `keep`
-                raise passes through.
+            TunesmithError: the job cannot succeed; `param` is the path in the spec. Whatever `watch` and `keep` raise
+                passes through.
         """
-        return self._check(org, self._fetcher.fetch(org, spec, progress, keep), "check")
+        spec = self._fetcher.fetch(org, spec, watch, keep)
+        if spec.data.train.kind == "images" and spec.data.train.sha256 is None:
+            self._resolver.require_model(org, spec)  # before much work is done for it
+            spec = self._pictures.prepare(org, spec, watch, keep)
+        return self._check(org, spec, "check")
 
     def _check(self, org: str, spec: JobSpec, purpose: Purpose) -> Plan | None:
         inputs = self._resolver.resolve(org, spec)
-        report = self._require_usable(org, spec.data.train, spec.data.reading, "data.train")
+        rows, classes = self._counted(org, spec.data)
         if spec.data.validation:
             self._require_usable(org, spec.data.validation, spec.data.reading, "data.validation")
         attempt = AttemptSpec(
@@ -129,12 +154,21 @@ class Admission:
             spec=spec,
             inputs=inputs,
             device=largest(self._runner.devices(), self._device_memory),
-            rows=report.rows,
-            classes=report.classes,
+            rows=rows,
+            classes=classes,
         )
         with self._slots[purpose]:
             plan = self._plan_in_worker(attempt)
         return None if plan is None else timed(self._database, org, spec, plan)
+
+    def _counted(self, org: str, data: DataSpec) -> tuple[int, tuple[int, ...]]:
+        """Rows, or prepared pictures, to train on, and the classes of labelled rows."""
+        if data.train.kind != "images":
+            report = self._require_usable(org, data.train, data.reading, "data.train")
+            return report.rows, report.classes
+        assert data.train.sha256 is not None  # prepared before
+        with closing(PictureSet(self._storage.path(data.train.sha256))) as prepared:
+            return len(prepared.pictures), ()
 
     def _require_usable(self, org: str, source: DataSource, reading: Reading, param: str) -> DatasetReport:
         """What the rows are, if each of them can be used."""
@@ -236,6 +270,7 @@ def _check_kind_of_model(spec: JobSpec, method: ModuleType) -> None:
                 f"Method {spec.method.kind!r} does not train {value!r} models in this version; it trains: "
                 f"{', '.join(allowed)}.",
                 param=param,
+                hint=_method_for(param, value),
             )
     for param in ("train", "validation"):
         source = getattr(spec.data, param)
@@ -243,6 +278,13 @@ def _check_kind_of_model(spec: JobSpec, method: ModuleType) -> None:
             raise UnsupportedError(
                 f"The data are pictures, and a {spec.model.modality!r} model is asked for.", param=f"data.{param}"
             )
+
+
+def _method_for(param: str, value: str) -> str | None:
+    """Which methods train such models; none if none does."""
+    field = {"model.modality": "MODALITIES", "model.task": "TASKS"}[param]
+    fitting = [name for name, method in load_plugins("tunesmith.methods").items() if value in getattr(method, field)]
+    return f"Methods that do: {', '.join(fitting)}." if fitting else None
 
 
 def _check_selection(spec: JobSpec, method: ModuleType) -> None:

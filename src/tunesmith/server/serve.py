@@ -22,6 +22,7 @@ from tunesmith.assets.checkpoint_permissions import CheckpointPermissions
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.custom_models import CustomModels
 from tunesmith.assets.datasets import Datasets
+from tunesmith.assets.encoded_cache import EncodedCache
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
 from tunesmith.assets.row_cache import RowCache
@@ -40,6 +41,9 @@ from tunesmith.jobs.export_orders import ExportOrders
 from tunesmith.jobs.exporting import Exporter, Exports
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.inputs import InputResolver
+from tunesmith.jobs.pictures.captioning import Captioner
+from tunesmith.jobs.pictures.collecting import Collector
+from tunesmith.jobs.pictures.preparing import Pictures
 from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.pushing import Pusher, Pushes, own_files
@@ -231,8 +235,11 @@ def _build(
         kind: module.create(limits, settings.hub_url) for kind, module in load_plugins("tunesmith.sources").items()
     }
     fetcher = Fetcher(database, sources, hub, base_models, secrets, storage)
+    captioner = Captioner(runner, base_models, settings.captioning_model, home.checks)
+    pictures = Pictures(Collector(database, fetcher, storage), captioner, storage, home.pictures)
     rows = RowCache(home.rows, storage, settings.max_row_cache_bytes)
-    resolver = InputResolver(database, base_models, hub, storage, rows)
+    encoded = EncodedCache(home.encoded, settings.max_encoded_cache_bytes)
+    resolver = InputResolver(database, base_models, hub, storage, rows, encoded)
     admission = Admission(
         database,
         runner,
@@ -242,6 +249,7 @@ def _build(
         home.checks,
         settings.unavailable_resources,
         settings.device_memory_bytes,
+        pictures=pictures,
     )
     publisher = Publisher(storage, use, home.models)
     orders = ExportOrders(database, resolver, storage, home.jobs, home.exports)
@@ -281,7 +289,7 @@ def _build(
     exporter = Exporter(database, runner, orders, home.exports, patience)
     uploads = HubUploads(limits, settings.hub_url)
     pusher = Pusher(database, secrets, resolver, uploads, settings.hub_url, home.exports)
-    tidier = Tidier(database, use, upload_parts, hub, rows)
+    tidier = Tidier(database, use, upload_parts, hub, (rows, encoded))
     results = Results(
         receipt=lambda job: newest_receipt(home.jobs, job), files=lambda model: own_files(resolver, model)
     )

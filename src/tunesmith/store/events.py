@@ -23,7 +23,7 @@ class Event(Frozen):
     at: float
     level: Literal["info", "warn", "error"]
     kind: str
-    """A worker event's kind, or `state`, `note`, `fetch` and `plan` for what the server reports."""
+    """A worker event's kind, or `state`, `note`, `fetch`, `pictures` and `plan` for what the server reports."""
 
     message: str
     data: dict[str, Any]

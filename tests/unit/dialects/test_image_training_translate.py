@@ -1,8 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from tunesmith.dialects.image_training.captions import with_places_filled, with_trigger
-from tunesmith.dialects.image_training.transforms import TRANSFORMS, canonical_transforms
+from tunesmith.data.imaging.captions import with_places_filled, with_trigger
+from tunesmith.data.imaging.vocabulary import TRANSFORMS
+from tunesmith.dialects.image_training.transforms import canonical_transforms
 from tunesmith.dialects.image_training.translate import to_spec, to_submission
 from tunesmith.dialects.image_training.wire import TrainingTaskCreate
 from tunesmith.spec.errors import InvalidRequestError

@@ -33,6 +33,8 @@ def filled(
     optimization, given = values["optimization"], request.optimization.model_fields_set
     if request.adapter is None and "learning_rate" not in given:
         optimization["learning_rate"] = FULL_LEARNING_RATE
+    if request.model.modality == "image" and "over_long" not in request.data.model_fields_set:
+        values["data"]["over_long"] = "truncate"
     if request.optimization.max_steps is not None and "epochs" not in given:
         optimization["epochs"] = MAX_EPOCHS
     return JobSpec.model_validate(values)

@@ -104,7 +104,7 @@ class SourceRequest(Frozen):
         named = [each for each in (self.file, self.dataset, self.address, self.kind) if each is not None]
         if len(named) != 1 or (self.kind is None) != (self.id is None):
             raise ValueError("name the rows by exactly one of `file`, `dataset` and `address`, or by `kind` with `id`")
-        has_address = self.address or self.kind not in (None, "file", "dataset", "images")
+        has_address = self.address or self.kind not in (None, "file", "dataset")
         if not has_address and (self.region or self.revision or self.secret):
             raise ValueError("`region`, `revision` and `secret` belong to an address")
         return self
@@ -120,7 +120,8 @@ class DataRequest(Frozen):
     """Tokens per sequence. A model with a shorter context lowers it; the job says so in an event."""
 
     over_long: Literal["drop", "truncate", "refuse"] = "drop"
-    """What happens to rows of more than `max_length` tokens. They are counted and named in an event."""
+    """What happens to rows of more than `max_length` tokens. They are counted and named in an event. Unless said,
+    `truncate` for captions of pictures."""
 
     packing: bool = False
     """Whether `batch_size` counts packed sequences of up to `max_length` tokens (true) or rows (false)."""

@@ -15,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from tunesmith.spec.errors import AdapterError
 from tunesmith.spec.job import ALL_LINEAR, AdapterSpec
 from tunesmith.training import pissa
-from tunesmith.training.targets import last_parts, require_targets
+from tunesmith.training.targets import is_outside, last_parts, require_targets
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 _WHOLE = ".modules_to_save."
+_PREFIX = "base_model.model."
 _MERGE = "Merge it into its base model, and start from the result."
 
 _PLAIN: dict[str, tuple[Any, ...]] = {
@@ -43,15 +44,18 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 """Values of an adapter's config without which it could not be trained further exactly."""
 
 
-def new_adapter(model: Any, adapter: AdapterSpec, seed: int, head: str | None = None) -> PeftModel:
+def new_adapter(
+    model: Any, adapter: AdapterSpec, seed: int, head: str | None = None, outside: str | None = None
+) -> PeftModel:
     """Put an untrained adapter into a model: without effect at first, initialised under `seed`, in float32.
 
-    `head` names the head of a sequence classifier, which is then trained whole and belongs to the adapter.
+    `head` names the head of a sequence classifier, which is then trained whole and belongs to the adapter. `outside` is
+    a regular expression of the names of layers that are left alone.
 
     Raises:
         AdapterError: the model has no layers of these names, or PEFT cannot put an adapter on them.
     """
-    require_targets(model, adapter, head)
+    require_targets(model, adapter, head, outside)
     config = LoraConfig(
         task_type="CAUSAL_LM" if head is None else "SEQ_CLS",
         modules_to_save=None if head is None else [head],
@@ -59,6 +63,7 @@ def new_adapter(model: Any, adapter: AdapterSpec, seed: int, head: str | None = 
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=ALL_LINEAR[0] if adapter.targets == ALL_LINEAR else list(adapter.targets),
+        exclude_modules=outside,
         use_rslora=adapter.scaling == "rank_stabilized",
         use_dora=adapter.decomposed,
     )
@@ -185,7 +190,11 @@ def _targets_asked(adapted: PeftModel, adapter: AdapterSpec) -> set[str]:
     layers = (
         name.removesuffix(".base_layer")
         for name, part in adapted.named_modules()
-        if isinstance(part, torch.nn.Linear) and part is not head and ".lora_" not in name and _WHOLE not in name
+        if isinstance(part, torch.nn.Linear)
+        and part is not head
+        and ".lora_" not in name
+        and _WHOLE not in name
+        and not is_outside(name.removeprefix(_PREFIX), adapted.peft_config["default"].exclude_modules)
     )
     return set(last_parts(layers))
 

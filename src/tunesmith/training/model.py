@@ -6,17 +6,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
 from tunesmith.spec.errors import ModelLoadError
-from tunesmith.spec.job import QuantizationSpec
+from tunesmith.spec.job import ModelSpec, QuantizationSpec
 from tunesmith.training.quantization import keep_weights_as_loaded, loading_arguments
 from tunesmith.training.score_model import HEAD, require_head
 from tunesmith.training.shortage import is_shortage
+
+
+_TEMPLATE_OF_PROCESSOR = "chat_template.json"
+"""Where models that see once kept their chat template; newer ones keep it where tokenizers look for it."""
+
+_KINDS = {
+    "text": (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "causal language model"),
+    "vision_language": (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, "vision-language model"),
+}
+"""Architectures by what they read, and what they are called."""
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -26,20 +43,23 @@ def load_tokenizer(folder: Path) -> Any:
         ModelLoadError: it is missing or broken.
     """
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if tokenizer.chat_template is None and (folder / _TEMPLATE_OF_PROCESSOR).is_file():
+            tokenizer.chat_template = json.loads((folder / _TEMPLATE_OF_PROCESSOR).read_text())["chat_template"]
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
         raise ModelLoadError(f"The model's tokenizer cannot be loaded: {_first_line(error)}") from error
+    return tokenizer
 
 
-def load_config(folder: Path) -> Any:
-    """The model's configuration.
+def load_config(folder: Path, modality: str = "text") -> Any:
+    """The model's configuration. `modality` is what the model is to read.
 
     Raises:
         ModelLoadError: it is missing, broken, of an unknown architecture, or of one that does not write text.
     """
     try:
         raw = json.loads((folder / "config.json").read_text())
-        _require_known(raw)
+        _require_known(raw, modality)
         _require_unquantized(raw)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except FileNotFoundError as error:
@@ -66,17 +86,23 @@ def require_classifiable(folder: Path) -> None:
         raise ModelLoadError(f"The architecture {kind!r} has no sequence classifier, so it cannot score texts.")
 
 
-def load_skeleton(folder: Path, task: str) -> Any:
+def library_class(model: ModelSpec) -> Any:
+    """What transformers calls models of this kind."""
+    if model.modality == "vision_language":
+        return AutoModelForImageTextToText
+    return AutoModelForSequenceClassification if model.task == "sequence_classification" else AutoModelForCausalLM
+
+
+def load_skeleton(folder: Path, model: ModelSpec) -> Any:
     """The model as its configuration describes it, without weights.
 
     Raises:
         ModelLoadError: it cannot be built so.
     """
-    library_class = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
-    config = load_config(folder)
+    config = load_config(folder, model.modality)
     try:
         with torch.device("meta"):
-            return library_class.from_config(config)
+            return library_class(model).from_config(config)
     except Exception as error:  # a configuration from elsewhere can be wrong in any way
         raise ModelLoadError(f"The base model's config.json cannot be used: {_first_line(error)}") from error
 
@@ -91,6 +117,13 @@ def load_model(
         torch.OutOfMemoryError: the device cannot hold them.
     """
     return _load(folder, AutoModelForCausalLM, (), dtype, device, quantization)
+
+
+def load_vision_model(
+    folder: Path, dtype: torch.dtype, device: torch.device, quantization: QuantizationSpec | None = None
+) -> Any:
+    """The model that reads pictures and writes. Arguments and errors as for `load_model`."""
+    return _load(folder, AutoModelForImageTextToText, (), dtype, device, quantization)
 
 
 def load_classifier(
@@ -117,7 +150,7 @@ def load_classifier(
 
 def _load(
     folder: Path,
-    library_class: Any,
+    kind: Any,
     may_lack: Sequence[str],
     dtype: torch.dtype,
     device: torch.device,
@@ -126,18 +159,18 @@ def _load(
 ) -> Any:
     _require_safetensors(folder)
     if quantization is None:
-        return _from_pretrained(folder, library_class, may_lack, dtype, **arguments).to(device).eval()
+        return _from_pretrained(folder, kind, may_lack, dtype, **arguments).to(device).eval()
     arguments |= loading_arguments(quantization, dtype, device)
-    model = _from_pretrained(folder, library_class, may_lack, dtype, **arguments)
+    model = _from_pretrained(folder, kind, may_lack, dtype, **arguments)
     keep_weights_as_loaded(model)
     return model.eval()
 
 
 def _from_pretrained(
-    folder: Path, library_class: Any, may_lack: Sequence[str], dtype: torch.dtype, **arguments: Any
+    folder: Path, kind: Any, may_lack: Sequence[str], dtype: torch.dtype, **arguments: Any
 ) -> Any:
     try:
-        model, report = library_class.from_pretrained(
+        model, report = kind.from_pretrained(
             folder,
             dtype=dtype,
             trust_remote_code=False,
@@ -169,12 +202,13 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def _require_known(config: Any) -> None:
+def _require_known(config: Any, modality: str) -> None:
     kind = config.get("model_type")
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    known, called = _KINDS[modality]
+    if kind in known:
         return
     own_code = " It brings code of its own (`auto_map`), which is never run." if "auto_map" in config else ""
-    raise ModelLoadError(f"The architecture {kind!r} is not a causal language model known here.{own_code}")
+    raise ModelLoadError(f"The architecture {kind!r} is not a {called} known here.{own_code}")
 
 
 def _require_unquantized(config: Any) -> None:

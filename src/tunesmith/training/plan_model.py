@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tunesmith.spec.job import JobSpec
 from tunesmith.training import attention
@@ -19,8 +18,10 @@ from tunesmith.training.adapters import adapter_spec_of, new_adapter
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.memory import Footprint, quantized
 from tunesmith.training.memory_probe import Kept, footprint_of, kept_by
-from tunesmith.training.model import load_config
+from tunesmith.training.model import library_class, load_config
 from tunesmith.training.score_model import HEAD, ScoreModel
+from tunesmith.training.targets import is_outside
+from tunesmith.training.vision_parts import beyond_parts, freeze_beyond_parts
 
 # The rest is told by these. Models whose layers are of several kinds repeat a pattern of at most so many.
 _LIKE_LAYERS = 2
@@ -49,15 +50,15 @@ def planned_model(folder: Path, spec: JobSpec, continued: Path | None, *, on_gpu
         ModelLoadError: the configuration cannot be used.
         AdapterError: the adapter cannot be put on the model.
     """
-    config = load_config(folder)
+    config = load_config(folder, spec.model.modality)
     adapter = adapter_spec_of(continued) if continued is not None else spec.adapter
     whole = _built(config, spec, adapted=adapter is not None)
     part = _built(_shortened(config), spec, adapted=adapter is not None)
-    names = None
+    names, beyond = None, None
     if adapter is not None:
         with torch.device("meta"):
-            new_adapter(part, adapter, 0, HEAD if _scores(spec) else None)
-        names = _trained_by_layer(part)
+            new_adapter(part, adapter, 0, HEAD if _scores(spec) else None, beyond_parts(part, spec))
+        names, beyond = _trained_by_layer(part), beyond_parts(whole, spec)
     depth = config.get_text_config().num_hidden_layers / part.config.get_text_config().num_hidden_layers
     dtype = torch.bfloat16 if spec.model.dtype == "bfloat16" else torch.float32
     language_model = (ScoreModel if _scores(spec) else LanguageModel)(part, _CPU, dtype)
@@ -65,7 +66,7 @@ def planned_model(folder: Path, spec: JobSpec, continued: Path | None, *, on_gpu
     scaled = Kept(kept.per_token * depth, kept.per_pass * depth) if kept is not None else Kept(0, 0)
     footprint = footprint_of(language_model, scaled, spec.optimization, on_gpu=on_gpu)
     parameters = sum(parameter.numel() for parameter in whole.parameters())
-    trained = parameters if names is None else _trained(whole, names)
+    trained = _requiring_grad(whole) if names is None else _trained(whole, names, beyond)
     footprint = replace(
         footprint,
         weights=sum(parameter.nbytes for parameter in whole.parameters()) + (4 * trained if names is not None else 0),
@@ -84,9 +85,11 @@ def _scores(spec: JobSpec) -> bool:
 
 def _built(config: Any, spec: JobSpec, *, adapted: bool) -> Any:
     dtype = torch.bfloat16 if adapted and spec.model.dtype == "bfloat16" else torch.float32
-    kind = AutoModelForSequenceClassification if _scores(spec) else AutoModelForCausalLM
     with torch.device("meta"):
-        return kind.from_config(copy.deepcopy(config), dtype=dtype, trust_remote_code=False)
+        model = library_class(spec.model).from_config(copy.deepcopy(config), dtype=dtype, trust_remote_code=False)
+    if not adapted:
+        freeze_beyond_parts(model, spec)
+    return model
 
 
 def _shortened(config: Any) -> Any:
@@ -151,10 +154,16 @@ def _trained_by_layer(adapted: torch.nn.Module) -> dict[_Layer, int]:
     }
 
 
-def _trained(whole: torch.nn.Module, by_layer: dict[_Layer, int]) -> int:
+def _requiring_grad(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _trained(whole: torch.nn.Module, by_layer: dict[_Layer, int], beyond: str | None) -> int:
     head = getattr(whole, HEAD, None)
     of_head = sum(parameter.numel() for parameter in head.parameters()) if head is not None else 0
-    return of_head + sum(by_layer.get(_layer(name, module), 0) for name, module in whole.named_modules())
+    return of_head + sum(
+        by_layer.get(_layer(name, module), 0) for name, module in whole.named_modules() if not is_outside(name, beyond)
+    )
 
 
 def _quantized(footprint: Footprint, whole: Any, spec: JobSpec) -> Footprint:

@@ -1,5 +1,6 @@
 """The layers that an adapter is put on."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +11,11 @@ from tunesmith.spec.errors import AdapterError
 from tunesmith.spec.job import ALL_LINEAR, AdapterSpec
 
 
-def require_targets(model: Any, adapter: AdapterSpec, head: str | None) -> None:
+def require_targets(model: Any, adapter: AdapterSpec, head: str | None, outside: str | None = None) -> None:
     """See that every target names linear layers, and that PiSSA finds as many principal parts as it needs.
 
-    The model may be one without weights. `head` names a layer that is trained whole.
+    The model may be one without weights. `head` names a layer that is trained whole, `outside` is a regular expression
+    of the names of layers that are left alone.
 
     Raises:
         AdapterError: one does not; `param` is the field's path.
@@ -22,7 +24,10 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None) -> None:
     layers = {
         name: part
         for name, part in model.named_modules()
-        if isinstance(part, torch.nn.Linear | Conv1D) and name != head and part is not tied
+        if isinstance(part, torch.nn.Linear | Conv1D)
+        and name != head
+        and part is not tied
+        and not is_outside(name, outside)
     }
     if adapter.targets != ALL_LINEAR:
         unknown = [target for target in adapter.targets if not any(_is_meant(target, name) for name in layers)]
@@ -35,6 +40,15 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None) -> None:
     if adapter.init == "pissa":
         wanted = {name: part for name, part in layers.items() if _is_target(adapter, name, part, model)}
         _require_parts(wanted, adapter.rank)
+
+
+def is_outside(name: str, outside: Any) -> bool:
+    """Whether a layer is left alone. An adapter made elsewhere may have a list of names, by PEFT's rule for such lists."""
+    if not outside:
+        return False
+    if isinstance(outside, str):
+        return re.fullmatch(outside, name) is not None
+    return any(_is_meant(each, name) for each in outside)
 
 
 def last_parts(names: Iterable[str]) -> list[str]:

@@ -1,0 +1,71 @@
+"""Pictures from elsewhere as pixels: only still pictures of known kinds and sizes, and nothing that a file can claim."""
+
+import io
+import warnings
+
+from PIL import Image, ImageOps
+
+from tunesmith.spec.errors import DatasetError
+
+MAX_BYTES = 40 * 2**20
+MAX_PIXELS = 50_000_000
+
+_KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+_HINT = "Save it as a PNG or JPEG with 8 bits a channel, in RGB or grey."
+
+
+def decoded(content: bytes, line: int) -> Image.Image:
+    """A picture in RGB, turned as its camera was held. What is transparent becomes white.
+
+    Raises:
+        DatasetError: the file is no picture that can be trained on; the message names the row's line.
+    """
+    if len(content) > MAX_BYTES:
+        raise _refused(line, f"has {len(content):,} bytes; up to {MAX_BYTES:,} are read")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes, which are looked at here, and of odd metadata
+            picture = Image.open(io.BytesIO(content), formats=_KINDS)
+            _require_plain(picture, line)
+            picture.load()
+            return _in_rgb(ImageOps.exif_transpose(picture))
+    except DatasetError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise _refused(line, f"is none of {', '.join(_KINDS)}, or is damaged") from None
+    except Image.DecompressionBombError:
+        raise _refused(line, f"has more than {MAX_PIXELS:,} pixels") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a file from elsewhere can be wrong in any way
+        raise _refused(line, f"cannot be decoded: {error}") from error
+
+
+def _require_plain(picture: Image.Image, line: int) -> None:
+    """Refuse by the file's head, before any pixel is decoded."""
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise _refused(line, f"has {width} x {height} pixels; up to {MAX_PIXELS:,} in all are read")
+    if getattr(picture, "n_frames", 1) > 1:
+        raise _refused(line, f"moves: it has {picture.n_frames} frames")
+    if picture.mode not in _MODES or _has_16_bits(picture):
+        kind = "16 bits a channel" if _has_16_bits(picture) else f"the colours {picture.mode}"
+        raise _refused(line, f"has {kind}")
+
+
+def _has_16_bits(picture: Image.Image) -> bool:
+    """Whether decoding would drop half of each number: the decoder's raw mode, such as `RGB;16B`, tells."""
+    raw = (picture.tile[0].args if picture.tile else "") or ""
+    return "16" in picture.mode or picture.mode in ("I", "F") or "16" in (raw if isinstance(raw, str) else str(raw[:1]))
+
+
+def _in_rgb(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    seen = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+
+
+def _refused(line: int, what: str) -> DatasetError:
+    return DatasetError(f"Line {line}: a picture {what}.", hint=_HINT)

@@ -6,7 +6,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
@@ -96,6 +96,23 @@ class Archive:
             else:
                 yield io.BytesIO(file.read())
 
+    def picture(self, names: Iterable[str], most: int) -> bytes | None:
+        """The first member of these names; none if there is none.
+
+        Raises:
+            DatasetError: it has more than `most` bytes, or is damaged.
+        """
+        by_name = {member.filename: member for member in self._members}
+        member = next((by_name[name] for name in names if name in by_name), None)
+        if member is None:
+            return None
+        if member.file_size > most:
+            raise DatasetError(
+                f"{member.filename!r} in the archive has {member.file_size:,} bytes; up to {most:,} are read."
+            )
+        with self._opened(member) as file:
+            return file.read()
+
     def _opened(self, member: zipfile.ZipInfo) -> BinaryIO:
         try:
             file = self._file.open(member)
@@ -150,6 +167,23 @@ class _Unpacking(io.RawIOBase):
             )
         buffer[: len(data)] = data
         return len(data)
+
+
+def picture_in_archive(path: Path, name: str, beside: str, most: int) -> bytes:
+    """A picture in an archive, named from the archive's root or from the folder of the file of rows `beside` it.
+
+    Raises:
+        DatasetError: there is none of this name, it has more than `most` bytes, or the archive is damaged.
+    """
+    wanted = name.removeprefix("./").replace("\\", "/")
+    nearby = (PurePosixPath(beside).parent / wanted).as_posix()
+    with opened_archive(path) as archive:
+        content = archive.picture((nearby, wanted), most)
+    if content is None:
+        raise DatasetError(
+            f"the archive has no picture {name!r}.", hint="Put it in the archive, and name it as the archive does."
+        )
+    return content
 
 
 def _damaged(name: str, error: Exception) -> DatasetError:

@@ -10,9 +10,11 @@ import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol, cast
 
 from tunesmith.spec.errors import DatasetError
+
+MAX_PICTURE_BYTES = 40 * 2**20
 
 _MANIFEST = "manifest.json"
 # The first moment that the format can express: the time of writing is nobody's business.
@@ -74,11 +76,23 @@ class RowPictures:
         return listed
 
 
+class Target(Protocol):
+    """All that an archive is written with."""
+
+    def write(self, piece: bytes, /) -> int:
+        """Append."""
+        ...
+
+    def flush(self) -> None:
+        """Leave nothing in memory."""
+        ...
+
+
 class RowPicturesWriter:
     """Writes what rows show, row by row."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._archive = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED)
+    def __init__(self, file: Target) -> None:
+        self._archive = zipfile.ZipFile(cast(Any, file), "w", zipfile.ZIP_STORED)
         self._pictures: dict[str, int] = {}
         self._rows: list[dict[str, object]] = []
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from tunesmith.data.validate import DatasetReport, inspect
 from tunesmith.devices import CPU
-from tunesmith.jobs.fetching import Fetcher, Keep, Progress
+from tunesmith.jobs.fetching import PARTS, Fetcher, Keep, Progress, lacks_pictures
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.pace import timed
 from tunesmith.jobs.resources import Policy, fitted, largest
@@ -103,6 +103,8 @@ class Admission:
             notes.append("The validation data are the training data, so their loss says nothing about other rows.")
         spec = self._fetcher.pin(org, spec)
         is_complete = self._fetcher.is_here(org, spec)
+        if lacks_pictures(spec):
+            self._look_at_rows(org, spec)
         plan = self._check(org, spec, purpose) if is_complete else None
         return Admitted(spec=spec, is_complete=is_complete, notes=tuple(notes), plan=plan)
 
@@ -132,6 +134,13 @@ class Admission:
         with self._slots:
             plan = self._plan_in_worker(attempt)
         return None if plan is None else timed(self._database, org, spec, plan)
+
+    def _look_at_rows(self, org: str, spec: JobSpec) -> None:
+        """Refuse rows that are here and cannot be used, before the pictures that they show are fetched."""
+        for part in PARTS:
+            source = getattr(spec.data, part)
+            if source is not None and source.sha256 is not None:
+                self._count_rows(org, source, spec.data.reading, f"data.{part}")
 
     def _count_rows(self, org: str, source: DataSource, reading: Reading, param: str) -> int:
         report = self._report(org, source, reading, param)

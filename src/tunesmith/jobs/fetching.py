@@ -1,4 +1,4 @@
-"""Brings what a job needs and this server has not: rows and models from elsewhere."""
+"""Brings what a job needs and this server has not: rows and models from elsewhere, and pictures that rows show."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from typing import Literal
 from tunesmith.access.hosts import host_of
 from tunesmith.access.secrets import Secrets
 from tunesmith.assets.models import BaseModels
+from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.sources import Credentials, Found, Location, Source
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec.errors import (
@@ -26,7 +27,10 @@ Progress = Callable[[str, int, int | None], None]
 
 Part = Literal["train", "validation"]
 
-Keep = Callable[[Part, BlobWriter], JobSpec]
+Digest = Literal["sha256", "pictures"]
+"""Where a part has the digest of its rows, and that of the pictures which they show."""
+
+Keep = Callable[[Part, Digest, BlobWriter], JobSpec]
 """Takes the finished content of a part, and gives the spec with its digest."""
 
 PARTS: tuple[Part, ...] = ("train", "validation")
@@ -45,9 +49,11 @@ class Fetcher:
         bases: BaseModels,
         secrets: Secrets,
         storage: Storage,
+        gatherer: PictureGatherer,
     ) -> None:
         self._database = database
         self._sources = sources
+        self._gatherer = gatherer
         self._hub = hub
         self._bases = bases
         self._secrets = secrets
@@ -76,7 +82,9 @@ class Fetcher:
     def is_here(self, org: str, spec: JobSpec) -> bool:
         """Whether everything that a pinned spec needs is on this server."""
         rows = (spec.data.train, spec.data.validation)
-        return not any(source and source.sha256 is None for source in rows) and not self._missing_models(org, spec)
+        if any(source and source.sha256 is None for source in rows) or lacks_pictures(spec):
+            return False
+        return not self._missing_models(org, spec)
 
     def fetch(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> JobSpec:
         """Bring everything that is missing. The spec comes back with the digests of its rows.
@@ -95,7 +103,22 @@ class Fetcher:
                 writer = self._storage.writer()
                 try:
                     self._fetch_rows(org, source, f"data.{part}", writer, progress)
-                    spec = keep(part, writer)
+                    spec = keep(part, "sha256", writer)
+                finally:
+                    writer.discard()
+        return self._gathered(spec, progress, keep)
+
+    def _gathered(self, spec: JobSpec, progress: Progress, keep: Keep) -> JobSpec:
+        """Gather the pictures that the rows show, where the model looks at them."""
+        for part in PARTS:
+            source = getattr(spec.data, part)
+            if source is not None and source.pictures is None and lacks_pictures(spec):
+                writer = self._storage.writer()
+                try:
+                    with _about(f"data.{part}"):
+                        told = _naming(progress, f"the pictures of {shown(source)}")
+                        self._gatherer.gather(self._storage.path(source.sha256), spec.data.reading, writer, told)
+                    spec = keep(part, "pictures", writer)
                 finally:
                     writer.discard()
         return spec
@@ -180,6 +203,12 @@ class Fetcher:
 
     def _hub_host(self) -> str | None:
         return host_of(self._hub.endpoint, param="hub_url") if self._hub.endpoint else None
+
+
+def lacks_pictures(spec: JobSpec) -> bool:
+    """Whether pictures are looked at that were not gathered."""
+    rows = (spec.data.train, spec.data.validation)
+    return spec.model.modality == "vision_language" and any(source and source.pictures is None for source in rows)
 
 
 def shown(source: DataSource) -> str:

@@ -40,6 +40,8 @@ class InputResolver:
             validation=self._content(validation) if validation else None,
             adapter=adapter,
             rows=self._rows.folder(org),
+            pictures=self._pictures(spec.data.train),
+            validation_pictures=self._pictures(validation) if validation else None,
         )
 
     def weights(self, model: ProducedModel) -> tuple[Path, Path | None]:
@@ -105,6 +107,9 @@ class InputResolver:
             return self._bases.find(model.base)  # says what it looked for, and where
         check_loadable(model.base, path)
         return path
+
+    def _pictures(self, source: DataSource) -> Path | None:
+        return self._storage.path(source.pictures) if source.pictures is not None else None
 
     def _content(self, source: DataSource) -> Path:
         if source.sha256 is None:

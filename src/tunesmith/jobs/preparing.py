@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tunesmith.assets.content import ContentUse
 from tunesmith.jobs.admission import Admission
-from tunesmith.jobs.fetching import Part, shown
+from tunesmith.jobs.fetching import Digest, Part, shown
 from tunesmith.jobs.submitting import add_plan
 from tunesmith.jobs.tidying import tidy
 from tunesmith.jobs.transitions import move
@@ -89,7 +89,7 @@ class Preparer:
         watch = _Watch(self._database, job, self._stopping)
         try:
             plan = self._admission.complete(
-                job.org, job.spec, watch, lambda part, content: self._keep(job, part, content)
+                job.org, job.spec, watch, lambda part, digest, content: self._keep(job, part, digest, content)
             )
         except (_Ended, DiskFullError):
             raise
@@ -101,7 +101,7 @@ class Preparer:
         else:
             self._move(job, Trigger.VALIDATED, plan=plan)
 
-    def _keep(self, job: Job, part: Part, content: BlobWriter) -> JobSpec:
+    def _keep(self, job: Job, part: Part, digest: Digest, content: BlobWriter) -> JobSpec:
         """Make a fetched content visible in the transaction that writes its digest into the job, so that it always
         belongs to somebody."""
         with self._database.write() as connection:
@@ -110,7 +110,7 @@ class Preparer:
                 raise _Ended
             data = current.spec.data
             source: DataSource = getattr(data, part)
-            fetched = source.model_copy(update={"id": shown(source), "sha256": content.commit().sha256})
+            fetched = source.model_copy(update={"id": shown(source), digest: content.commit().sha256})
             spec = current.spec.model_copy(update={"data": data.model_copy(update={part: fetched})})
             jobs.change(connection, job.id, spec=spec.model_dump(mode="json"))
         return spec

@@ -38,6 +38,7 @@ from tunesmith.jobs.conductor import Conductor, Part
 from tunesmith.jobs.export_orders import ExportOrders
 from tunesmith.jobs.exporting import Exporter, Exports
 from tunesmith.jobs.fetching import Fetcher
+from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.publishing import Publisher
@@ -52,7 +53,7 @@ from tunesmith.runners import Runner
 from tunesmith.server.app import create_app, is_local
 from tunesmith.server.home import Home, HomeLock
 from tunesmith.server.settings import Settings
-from tunesmith.sources import Limits
+from tunesmith.sources import Limits, Location
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.sources.hub.upload import HubUploads
 from tunesmith.spec.errors import SettingsError
@@ -207,7 +208,10 @@ def _build(
     sources = {
         kind: module.create(limits, settings.hub_url) for kind, module in load_plugins("tunesmith.sources").items()
     }
-    fetcher = Fetcher(database, sources, hub, base_models, secrets, storage)
+    gatherer = PictureGatherer(
+        lambda address, most: sources["http"].read(Location(kind="http", address=address), most), limits.max_bytes
+    )
+    fetcher = Fetcher(database, sources, hub, base_models, secrets, storage, gatherer)
     rows = RowCache(home.rows, storage, settings.max_row_cache_bytes)
     resolver = InputResolver(database, base_models, hub, storage, rows)
     admission = Admission(

@@ -13,7 +13,7 @@ def wants_parts(tokenizer: Any) -> bool:
     for content in (probe, [{"type": "text", "text": probe}]):
         try:
             rendered = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
-        except Exception:  # noqa: BLE001, S112 - a template that refuses these turns does not tell
+        except Exception:  # noqa: BLE001 - a template that refuses these turns does not tell
             continue
         if probe in rendered:
             return content is not probe

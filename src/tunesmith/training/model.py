@@ -25,7 +25,6 @@ from tunesmith.training.quantization import keep_weights_as_loaded, loading_argu
 from tunesmith.training.score_model import HEAD, require_head
 from tunesmith.training.shortage import is_shortage
 
-
 _TEMPLATE_OF_PROCESSOR = "chat_template.json"
 """Where models that see once kept their chat template; newer ones keep it where tokenizers look for it."""
 
@@ -166,9 +165,7 @@ def _load(
     return model.eval()
 
 
-def _from_pretrained(
-    folder: Path, kind: Any, may_lack: Sequence[str], dtype: torch.dtype, **arguments: Any
-) -> Any:
+def _from_pretrained(folder: Path, kind: Any, may_lack: Sequence[str], dtype: torch.dtype, **arguments: Any) -> Any:
     try:
         model, report = kind.from_pretrained(
             folder,

@@ -41,7 +41,10 @@ class SupervisedShape:
                 return encoder.encode([only_last(example) for example in known])
             case "all":
                 rows = encoder.encode(known)
-                return [throughout(lambda each: encoder.encode([each])[0], row, example) for row, example in zip(rows, known, strict=True)]
+                return [
+                    throughout(lambda each: encoder.encode([each])[0], row, example)
+                    for row, example in zip(rows, known, strict=True)
+                ]
 
     @property
     def width(self) -> int:

@@ -43,7 +43,7 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None, outside:
 
 
 def is_outside(name: str, outside: Any) -> bool:
-    """Whether a layer is left alone. An adapter made elsewhere may have a list of names, by PEFT's rule for such lists."""
+    """Whether a layer is left alone. Adapters made elsewhere may have a list of names, by PEFT's rule for lists."""
     if not outside:
         return False
     if isinstance(outside, str):

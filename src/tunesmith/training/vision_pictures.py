@@ -1,13 +1,15 @@
-"""Pictures from elsewhere as pixels: only still pictures of known kinds and sizes, and nothing that a file can claim."""
+"""Pictures from elsewhere as pixels: still ones alone, of known kinds and sizes, whatever their files claim."""
 
 import io
 import warnings
 
-from PIL import Image, ImageOps
+from typing import Any
 
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tunesmith.data.row_pictures import MAX_PICTURE_BYTES
 from tunesmith.spec.errors import DatasetError
 
-MAX_BYTES = 40 * 2**20
 MAX_PIXELS = 50_000_000
 
 _KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -21,8 +23,8 @@ def decoded(content: bytes, line: int) -> Image.Image:
     Raises:
         DatasetError: the file is no picture that can be trained on; the message names the row's line.
     """
-    if len(content) > MAX_BYTES:
-        raise _refused(line, f"has {len(content):,} bytes; up to {MAX_BYTES:,} are read")
+    if len(content) > MAX_PICTURE_BYTES:
+        raise _refused(line, f"has {len(content):,} bytes; up to {MAX_PICTURE_BYTES:,} are read")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes, which are looked at here, and of odd metadata
@@ -32,7 +34,7 @@ def decoded(content: bytes, line: int) -> Image.Image:
             return _in_rgb(ImageOps.exif_transpose(picture))
     except DatasetError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise _refused(line, f"is none of {', '.join(_KINDS)}, or is damaged") from None
     except Image.DecompressionBombError:
         raise _refused(line, f"has more than {MAX_PIXELS:,} pixels") from None
@@ -47,8 +49,9 @@ def _require_plain(picture: Image.Image, line: int) -> None:
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise _refused(line, f"has {width} x {height} pixels; up to {MAX_PIXELS:,} in all are read")
-    if getattr(picture, "n_frames", 1) > 1:
-        raise _refused(line, f"moves: it has {picture.n_frames} frames")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise _refused(line, f"moves: it has {frames} frames")
     if picture.mode not in _MODES or _has_16_bits(picture):
         kind = "16 bits a channel" if _has_16_bits(picture) else f"the colours {picture.mode}"
         raise _refused(line, f"has {kind}")
@@ -56,8 +59,8 @@ def _require_plain(picture: Image.Image, line: int) -> None:
 
 def _has_16_bits(picture: Image.Image) -> bool:
     """Whether decoding would drop half of each number: the decoder's raw mode, such as `RGB;16B`, tells."""
-    raw = (picture.tile[0].args if picture.tile else "") or ""
-    return "16" in picture.mode or picture.mode in ("I", "F") or "16" in (raw if isinstance(raw, str) else str(raw[:1]))
+    tiles: list[Any] = getattr(picture, "tile", [])
+    return picture.mode[0] in "IF" or any(";16" in str(tile.args) for tile in tiles)
 
 
 def _in_rgb(picture: Image.Image) -> Image.Image:

@@ -107,8 +107,8 @@ def _loaded(folder: Path, tokenizer: Any) -> Any:
     missing = [name for name in ("image_processor", "image_token") if getattr(processor, name, None) is None]
     if missing or not hasattr(processor, "get_text_with_replacements"):
         raise ModelLoadError(
-            "The base model's folder has no processor of pictures: preprocessor_config.json or processor_config.json is "
-            "missing or of an unknown kind.",
+            "The base model's folder has no processor of pictures: preprocessor_config.json or processor_config.json "
+            "is missing or of an unknown kind.",
         )
     return processor
 

@@ -52,8 +52,8 @@ class PictureRow(TokenRow):
         """
         if self.reach > length:
             raise RowTooLongError(
-                f"Line {self.line}: its pictures reach to token {self.reach}, and {length} are allowed; a picture is never "
-                "cut.",
+                f"Line {self.line}: its pictures reach to token {self.reach}, and {length} are allowed; a picture is "
+                "never cut.",
                 hint="Raise `max_length`, show fewer or smaller pictures, or have rows that are too long dropped.",
             )
         return replace(self, ids=self.ids[:length], trained=self.trained[:length])

@@ -79,9 +79,7 @@ def build_vision(attempt: AttemptSpec, train_on: TrainOn, workplace: Workplace) 
     )
 
 
-def _shape(
-    attempt: AttemptSpec, train_on: TrainOn, processor: PictureProcessor, gathered: Path | None
-) -> PictureShape:
+def _shape(attempt: AttemptSpec, train_on: TrainOn, processor: PictureProcessor, gathered: Path | None) -> PictureShape:
     return PictureShape(attempt.spec.method.kind, train_on, RowPictures(gathered), processor)
 
 

@@ -20,7 +20,10 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None, outside:
     Raises:
         AdapterError: one does not; `param` is the field's path.
     """
-    tied = model.get_output_embeddings() if model.config.get_text_config().tie_word_embeddings else None
+    config = model.config
+    text = config.get_text_config()  # of a model that sees, either may say so
+    is_tied = getattr(text, "tie_word_embeddings", False) or getattr(config, "tie_word_embeddings", False)
+    tied = model.get_output_embeddings() if is_tied else None
     layers = {
         name: part
         for name, part in model.named_modules()

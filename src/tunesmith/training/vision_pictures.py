@@ -2,7 +2,6 @@
 
 import io
 import warnings
-
 from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError

@@ -57,8 +57,7 @@ def mixed_rows(count: int) -> list[dict[str, Any]]:
 def gather(rows: Path, folder: Path, contents: dict[str, bytes] | None = None) -> Path:
     """The pictures of a file's rows, whose sources are colours or keys of `contents`."""
     path = folder / f"{rows.stem}-pictures"
-    with path.open("wb") as file:
-        writer = RowPicturesWriter(file)
+    with path.open("wb") as file, RowPicturesWriter(file) as writer:
         for example in read_examples(rows):
             if isinstance(example, Conversation) and example.images:
                 found = [(contents or {}).get(image.source) or png(image.source) for image in example.images]

@@ -2,8 +2,8 @@
 
 python name_pictures.py emoji-datasource-twitter-16.0.0.tgz
 
-A Tunesmith server trains it on an archive of pictures; plain transformers then ask it about pictures that were held out,
-before and after. Takes a few minutes on a processor.
+A Tunesmith server trains it on an archive of pictures; plain transformers ask it about others that were held out, before
+and after. Takes a few minutes on a processor.
 """
 
 import io
@@ -64,10 +64,9 @@ def train(service: Service, archive: bytes) -> Path:
         spec = {**_SPEC, "data": {"train": {"file": upload(str(rows))}, "max_length": 128}}
         job = json.load(call("/jobs", json.dumps({"spec": spec, "name": "pictures"}).encode()))["id"]
         for kind, data in follow(job):
-            if kind != "end" and kind != "metrics":
+            if kind not in ("end", "metrics"):
                 print(data["message"], flush=True)
-        model = json.load(call(f"/jobs/{job}"))["model"]
-        return Path(model["path"])
+        return service.home / "models" / job
     finally:
         service.stop()
 

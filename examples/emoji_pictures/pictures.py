@@ -1,4 +1,4 @@
-"""Small real pictures and what they show, from the npm package `emoji-datasource-twitter` (graphics CC-BY 4.0, X Corp.).
+"""Small real pictures and what they show: the npm package `emoji-datasource-twitter`, whose pictures are CC-BY 4.0.
 
 npm pack emoji-datasource-twitter@16.0.0
 """

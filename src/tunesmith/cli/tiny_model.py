@@ -21,11 +21,27 @@ def text(
 
     It is built by the interpreter of the setting `worker_python`.
     """
+    _build(["tunesmith.training.tiny_model", "text"], directory)
+
+
+@command(app, "vision-language", "tunesmith tiny-model vision-language ./models/tiny-vision")
+def vision_language(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Folder to write the model to.")],
+) -> None:
+    """Write a tiny model that reads pictures too, in transformers' layout.
+
+    It is built by the interpreter of the setting `worker_python`.
+    """
+    _build(["tunesmith.training.tiny_vision_model"], directory)
+
+
+def _build(builder: list[str], directory: Path) -> None:
+    """Have a module write a model."""
     with settings_faults():
         from tunesmith.server.settings import load_settings
 
         python = load_settings().worker_python
-    command = [python, "-m", "tunesmith.training.tiny_model", "text", str(directory)]
+    command = [python, "-m", *builder, str(directory)]
     try:
         ended = subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
     except OSError as error:

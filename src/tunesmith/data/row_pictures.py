@@ -1,7 +1,7 @@
-"""The pictures that the rows of one file show, gathered: one ZIP archive without compression, equal for equal pictures.
+"""The pictures that the rows of one file show, gathered: a ZIP archive without compression, equal for equal pictures.
 
-Pictures lie in the archive under the SHA-256 of their bytes. `manifest.json` says which pictures each row shows. Neither
-names where a picture came from: an address may hold a signature.
+Pictures lie in the archive under the SHA-256 of their bytes. `manifest.json` says which pictures each row shows.
+Neither names where a picture came from: an address may hold a signature.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 from tunesmith.spec.errors import DatasetError
 
@@ -89,7 +89,7 @@ class Target(Protocol):
 
 
 class RowPicturesWriter:
-    """Writes what rows show, row by row."""
+    """Writes what rows show, row by row. To be used as a context, at whose end all is written."""
 
     def __init__(self, file: Target) -> None:
         self._archive = zipfile.ZipFile(cast(Any, file), "w", zipfile.ZIP_STORED)
@@ -107,8 +107,13 @@ class RowPicturesWriter:
         """Say which pictures a row shows."""
         self._rows.append({"member": member, "line": line, "pictures": list(pictures)})
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
     def finish(self) -> None:
-        """Write the list, and end."""
+        """Write the list."""
         listed = {"pictures": list(self._pictures), "rows": self._rows}
         self._archive.writestr(zipfile.ZipInfo(_MANIFEST, _TIME), json.dumps(listed))
-        self._archive.close()

@@ -53,6 +53,12 @@ class ExportOrders:
         base, adapter = self._resolver.weights(model)
         with self._database.read() as connection:
             job = jobs.get(connection, model.job_id) if model.job_id else None
+        if job is not None and job.spec.model.modality != "text":
+            raise UnsupportedError(
+                "Only models of text can be exported in this version, and this one reads pictures too.",
+                param="format",
+                hint="Use the result as it is: it loads in plain transformers and PEFT.",
+            )
         if format == "merged":
             if quantization is not None:
                 raise InvalidRequestError(

@@ -48,9 +48,8 @@ class PictureGatherer:
             DatasetError: a row cannot be used, or names no picture; the message has its line.
             TunesmithError: a picture could not be fetched. Whatever `progress` raises passes through.
         """
-        writer = RowPicturesWriter(_Sink(target))
         known: dict[str | bytes, int] = {}
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_AT_ONCE) as pool, RowPicturesWriter(_Sink(target)) as writer:
             try:
                 for row, line, contents in self._ahead(rows, reading, pool, known):
                     numbers = []
@@ -64,7 +63,7 @@ class PictureGatherer:
                     writer.add_row(row.member, line, numbers)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-        writer.finish()
+            writer.finish()
         target.finish()
 
     def _ahead(

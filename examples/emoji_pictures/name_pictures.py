@@ -2,8 +2,8 @@
 
 python name_pictures.py emoji-datasource-twitter-16.0.0.tgz
 
-A Tunesmith server trains it on an archive of pictures; plain transformers ask it about others that were held out, before
-and after. Takes a few minutes on a processor.
+A Tunesmith server trains it on an archive of pictures; plain transformers ask it about others that were held out,
+before and after. Takes a few minutes on a processor.
 """
 
 import io

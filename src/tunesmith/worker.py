@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from tunesmith.training.loop import Loop
     from tunesmith.training.reporting import Reporter
-    from tunesmith.training.shortage import Whereabouts
     from tunesmith.training.stopping import StopFlag
+    from tunesmith.training.whereabouts import Whereabouts
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
@@ -68,7 +68,8 @@ def main(run_directory: Path) -> int:
 
 
 def _carry_out(run: RunDirectory, reporter: "Reporter", flag: "StopFlag") -> None:
-    from tunesmith.training.shortage import Whereabouts, is_shortage, too_little_memory
+    from tunesmith.training.shortage import is_shortage, too_little_memory
+    from tunesmith.training.whereabouts import Whereabouts
 
     attempt = run.read_spec()
     if isinstance(attempt, ExportSpec):

@@ -187,7 +187,8 @@ def test_pause_and_resume_lose_no_step(client, server, upload):
     client.fine_tuning.jobs.resume(job.id)
     wait_for(lambda: client.fine_tuning.jobs.retrieve(job.id).model_extra["trained_steps"] > paused.trained_steps)
     messages = [event.message for event in client.fine_tuning.jobs.list_events(job.id, limit=100)]
-    assert f"Training goes on from the checkpoint of step {paused.trained_steps}." in messages
+    told = f"Training goes on from the checkpoint of step {paused.trained_steps}, exactly: "
+    assert any(message.startswith(told) for message in messages)
     client.fine_tuning.jobs.cancel(job.id)
     wait_for(lambda: not server.worker_pids(), seconds=45)
 

@@ -31,6 +31,8 @@ def operations():
 
 
 OPERATIONS = list(operations())
+HUB = "127.0.0.1:9"
+"""Nobody listens there."""
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,7 @@ def server(write_home, tmp_path_factory):
         TUNESMITH_TOKEN_SECRET=SECRET.decode(),
         TUNESMITH_TOKEN_ISSUER=ISSUER,
         TUNESMITH_TOKEN_AUDIENCE=AUDIENCE,
+        TUNESMITH_HUB_URL=f"http://{HUB}",
     )
     yield server
     server.stop()
@@ -92,6 +95,14 @@ def things(owner):
     permission = created(owner.post(permissions, json={"project_ids": [project]}))["data"][0]["id"]
     brought = {"name": "brought", "base_model": "tiny", "source": f"{job}:{checkpoint['id']}"}
     model = created(owner.post("/v0/models", json=brought))["name"]
+    exports = f"/tunesmith/v1/models/{done['fine_tuned_model']}/exports"
+    export = created(owner.post(exports, json={"format": "merged"}))["id"]
+    fields = {"token": CANARY}
+    token = created(
+        owner.post("/tunesmith/v1/secrets", json={"name": "hub", "purpose": "hub", "fields": fields, "host": HUB})
+    )["id"]
+    pushed = {"repo": "owner/name", "secret": token, "format": "adapter"}
+    push = created(owner.post(f"/tunesmith/v1/models/{done['fine_tuned_model']}/pushes", json=pushed))["id"]
     plain = job.removeprefix("ftjob-")
     dashed = re.sub(r"(.{8})(.{4})(.{4})(.{4})(.{12})", r"\1-\2-\3-\4-\5", plain)
     return {
@@ -100,6 +111,7 @@ def things(owner):
         else key["id"], "secret": secret, "user": "grace", "upload": upload, "checkpoint": checkpoint["id"],
         "checkpoint name": checkpoint["fine_tuned_model_checkpoint"], "permission": permission,
         "model": done["fine_tuned_model"], "brought model": model, "webhook": webhook, "delivery": delivery,
+        "export": export, "push": push, "token": token,
     }  # fmt: skip
 
 
@@ -113,6 +125,7 @@ NAMES = {
     "native": {
         "job_id": "job", "file_id": "plain file", "reference": "dataset", "model_id": "model", "secret": "secret",
         "user": "user", "project_id": "project", "key_id": "key", "webhook_id": "webhook", "delivery_id": "delivery",
+        "export_id": "export", "push_id": "push",
     },
     "openai": {
         "file_id": "file", "upload_id": "upload", "job_id": "openai job", "checkpoint_id": "checkpoint",
@@ -131,6 +144,10 @@ BODIES = {
     ("PUT", "/tunesmith/v1/jobs/{job_id}/priority"): {"json": {"priority": 2}},
     ("PUT", "/tunesmith/v1/secrets/{secret}"): {"json": {"fields": {"token": "x"}}},
     ("PUT", "/tunesmith/v1/organisation/members/{user}"): {"json": {"role": "viewer"}},
+    ("POST", "/tunesmith/v1/models/{model_id}/exports"): {"json": {"format": "merged"}},
+    ("POST", "/tunesmith/v1/models/{model_id}/pushes"): {
+        "json": {"repo": "owner/name", "secret": "hub", "format": "adapter"}
+    },
     ("PATCH", "/tunesmith/v1/webhooks/{webhook_id}"): {"json": {"description": "other"}},
     ("POST", "/tunesmith/v1/webhooks/{webhook_id}/rotate-secret"): {"json": {"overlap_seconds": 60}},
 }
@@ -149,7 +166,7 @@ def addressed(name, path, query, things, change):
     filled = []
 
     def fill(parameter):
-        if path.endswith("/artifacts/{name}") and parameter == "name":
+        if path.endswith(("/artifacts/{name}", "/files/{name}")) and parameter == "name":
             return "README.md"
         filled.append(change(things[named[parameter]]))
         return filled[-1]
@@ -158,6 +175,8 @@ def addressed(name, path, query, things, change):
     given = {each: fill(each) for each in query if each in named}
     if "org_id" in query:
         given["org_id"] = STRANGE
+    if path.endswith("/recipe"):
+        given["format"] = "trl"
     return path, given, filled
 
 

@@ -1,14 +1,18 @@
 """Rows that trainings prepared and left for later ones: each organisation's apart, and no more than a bound.
 
 Workers write below `folder(org)`: a folder for each content by its SHA-256, in it one for each way of preparing it. A
-worker marks what it uses by the time of the folder.
+worker marks what it uses by the time of the folder, a running stream at each of its checkpoints.
 """
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tunesmith.storage import Storage
+
+_IN_USE_SECONDS = 3600.0
+"""So long after it was marked, a folder may be one that a worker still reads and writes."""
 
 
 class RowCache:
@@ -24,14 +28,18 @@ class RowCache:
         return self._folder / org if self._max_bytes else None
 
     def tidy(self) -> None:
-        """Remove the rows of contents that are gone, and then those unused for longest while there is too much."""
+        """Remove the rows of contents that are gone, and then those unused for longest while there is too much.
+
+        What may be in use is spared: a worker would only write it again.
+        """
         for content in self._folder.glob("*/*"):
             if not self._storage.path(content.name).exists():
                 shutil.rmtree(content, ignore_errors=True)
         sizes = {folder: _bytes_of(folder) for folder in self._folder.glob("*/*/*")}
         excess = sum(sizes.values()) - self._max_bytes
-        for folder in sorted(sizes, key=_last_used):
-            if excess <= 0:
+        used = {folder: _last_used(folder) for folder in sizes}
+        for folder in sorted(sizes, key=used.__getitem__):
+            if excess <= 0 or used[folder] > time.time() - _IN_USE_SECONDS:
                 return
             shutil.rmtree(folder, ignore_errors=True)
             excess -= sizes[folder]

@@ -107,12 +107,12 @@ def delete_export(
 @command(
     app,
     "push",
-    "tunesmith models push ft:smollm2:local:support:3f0c9a5e --repo me/support --secret hub --format adapter",
+    "tunesmith models push ft:smollm2:local:support:3f0c9a5e --repo me/support --credentials hub --format adapter",
 )
 def push(
     model: Model,
     repo: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository on the hub; made if there is none.")],
-    secret: Annotated[str, typer.Option(metavar="NAME", help="Id or name of the stored token for the hub.")],
+    credentials: Annotated[str, typer.Option(metavar="NAME", help="Id or name of the stored token for the hub.")],
     format: Annotated[str, typer.Option(help="adapter, weights, or a ready export: merged or gguf.")],
     export: Annotated[str | None, typer.Option(metavar="ID", help="Which export. [the newest]")] = None,
     public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
@@ -123,7 +123,7 @@ def push(
     """Send a model to a repository on the hub, and wait until it is there."""
     path = f"/models/{quote(model)}/pushes"
     with Client(url) as client:
-        wish = {"repo": repo, "secret": secret, "format": format, "private": not public}
+        wish = {"repo": repo, "secret": credentials, "format": format, "private": not public}
         made = client.change("POST", path, {**wish, **({"export": export} if export else {})})
         made = _awaited(client, f"{path}/{made['id']}", _push_standing, timeout)
     if made["state"] == "failed":

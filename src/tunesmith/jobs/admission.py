@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import ModuleType
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
@@ -43,7 +43,8 @@ _POLL_SECONDS = 0.01
 # Reading on until the first trainable row takes well under a second, unless there is none in a large file.
 _CHECK_SECONDS = 30.0
 _PLAN_SECONDS = 120.0
-_SIMULTANEOUS_CHECKS = 2
+# Of each purpose: nobody's submission waits for plans, which take longer.
+_SIMULTANEOUS = 2
 
 
 Purpose = Literal["check", "plan"]
@@ -85,7 +86,7 @@ class Admission:
         self._checks = checks
         self._unavailable_resources = unavailable_resources
         self._device_memory = device_memory
-        self._slots = BoundedSemaphore(_SIMULTANEOUS_CHECKS)
+        self._slots = {purpose: BoundedSemaphore(_SIMULTANEOUS) for purpose in get_args(Purpose)}
         shutil.rmtree(checks, ignore_errors=True)
         checks.mkdir(parents=True)
 
@@ -131,7 +132,7 @@ class Admission:
             device=largest(self._runner.devices(), self._device_memory),
             rows=rows,
         )
-        with self._slots:
+        with self._slots[purpose]:
             plan = self._plan_in_worker(attempt)
         return None if plan is None else timed(self._database, org, spec, plan)
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.service import run_directory
 from tunesmith.spec.errors import DiskFullError, InvalidRequestError, ModelNotFoundError, UnsupportedError
+from tunesmith.spec.events import Succeeded
 from tunesmith.spec.export import ExportOptions, ExportSpec, Finish, Format, Number, Origin, Quantization, RowsToAsk
 from tunesmith.spec.gguf import require_convertible
 from tunesmith.spec.receipt import Receipt
@@ -90,7 +91,7 @@ class ExportOrders:
             if model is None:
                 raise ModelNotFoundError(f"The model {export.model_id!r} was deleted.")
             job = jobs.get(connection, model.job_id) if model.job_id else None
-            origin = Origin(job_id=job.id, spec=job.spec, finish=_finish(connection, job)) if job else None
+            origin = Origin(job_id=job.id, spec=job.spec, finish=self._finish(connection, job)) if job else None
         base, adapter = self._resolver.weights(model)
         return ExportSpec(
             model=model.id,
@@ -104,6 +105,25 @@ class ExportOrders:
             held_out=self._held_out(job) if job else None,
             texts=self._texts(job) if job else (),
         )
+
+    def _finish(self, connection: Connection, job: Job) -> Finish:
+        """Figures of the step that the weights are of."""
+        step = self._weights_of(job)
+
+        def newest(kind: str) -> float | None:
+            limit = 1 if step == job.step else None
+            found = events.of_job(connection, job.id, kinds=(kind,), newest_first=True, limit=limit)
+            return next((float(each.data["loss"]) for each in found if each.data["step"] <= step), None)
+
+        return Finish(steps=step, train_loss=newest("metrics"), validation_loss=newest("evaluated"))
+
+    def _weights_of(self, job: Job) -> int:
+        if job.spec.selection.result == "best":
+            told, _ = run_directory(self._runs, job.id, job.attempts).read_events(0)
+            best = next((each.weights_of for each in told if isinstance(each, Succeeded)), None)
+            if best is not None:
+                return best
+        return job.step
 
     def _held_out(self, job: Job) -> RowsToAsk | None:
         """Rows that the training did not see, if they are still here."""
@@ -143,14 +163,6 @@ def _prompts(receipt: Receipt) -> list[str]:
         if text and _SHORTENED not in text:
             found.append(text)
     return found
-
-
-def _finish(connection: Connection, job: Job) -> Finish:
-    def newest(kind: str) -> float | None:
-        found = events.of_job(connection, job.id, kinds=(kind,), newest_first=True, limit=1)
-        return float(found[0].data["loss"]) if found else None
-
-    return Finish(steps=job.step, train_loss=newest("metrics"), validation_loss=newest("evaluated"))
 
 
 def _trained_dtype(job: Job | None, base: Path) -> Literal["bfloat16", "float32"]:

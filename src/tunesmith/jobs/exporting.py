@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 
 from tunesmith.devices import CPU
 from tunesmith.jobs.export_orders import ExportOrders
+from tunesmith.jobs.stalls import Patience, Stalls
 from tunesmith.rundir import RunDirectory, model_files
-from tunesmith.runners import Exit, Runner
+from tunesmith.runners import Exit, Handle, Runner
 from tunesmith.spec import events as reported
 from tunesmith.spec.errors import (
     BusyError,
@@ -20,6 +21,7 @@ from tunesmith.spec.errors import (
     ExportNotFoundError,
     InternalError,
     ModelNotFoundError,
+    OutOfMemoryError,
     TunesmithError,
     WorkerLostError,
 )
@@ -35,6 +37,11 @@ MAX_WAITING = 20
 """Exports of one organisation that may wait or run at a time."""
 
 _MAX_ATTEMPTS = 3
+
+_OUT_OF_MEMORY = OutOfMemoryError(
+    "The system ended the export's worker, because its memory ran out.",
+    hint="Export when no training runs, or on a machine with more memory: the whole model is held in float32.",
+)
 
 
 class Exports:
@@ -123,13 +130,16 @@ class Exports:
 
 class Exporter:
     """Makes exports on the CPU, one at a time, so that trainings keep their devices. The next server follows a worker
-    that this one leaves; an export whose worker is lost is begun anew."""
+    that this one leaves; an export whose worker is lost, or shows no sign of getting on for too long, is begun anew."""
 
-    def __init__(self, database: Database, runner: Runner, orders: ExportOrders, folder: Path) -> None:
+    def __init__(
+        self, database: Database, runner: Runner, orders: ExportOrders, folder: Path, patience: Patience
+    ) -> None:
         self._database = database
         self._runner = runner
         self._orders = orders
         self._folder = folder
+        self._stalls = Stalls(patience)
 
     def tick(self) -> None:
         """Remove what was deleted, follow the worker, and start the next one."""
@@ -166,8 +176,11 @@ class Exporter:
         told, _ = run.read_events(0)
         verdict = next((each for each in told if isinstance(each, reported.Exported | reported.Failed)), None)
         if ended is None:
-            if verdict is not None and handle is not None:
+            assert handle is not None
+            if verdict is not None:
                 self._runner.stop(handle, force=True)
+            else:
+                self._look_for_stall(export, handle, run)
             self._tell(export, told)
         elif isinstance(verdict, reported.Exported):
             self._publish(export, run, verdict)
@@ -175,6 +188,15 @@ class Exporter:
             self._fail(export, verdict.error)
         else:
             self._lose(export, ended)
+
+    def _look_for_stall(self, export: Export, handle: Handle, run: RunDirectory) -> None:
+        """Have a silent worker write into its log where it stands, and remove it after longer."""
+        match self._stalls.look((export.id, export.attempts), run.last_sign()):
+            case "warn":
+                _log.warning("the worker of export %s has shown no sign of getting on for long", export.id)
+                self._runner.dump(handle)
+            case "lost":
+                self._runner.stop(handle, force=True)
 
     def _tell(self, export: Export, told: list[reported.WorkerEvent]) -> None:
         newest = next((each for each in reversed(told) if isinstance(each, reported.Exporting)), None)
@@ -208,15 +230,19 @@ class Exporter:
         shutil.rmtree(run.path.parent, ignore_errors=True)
 
     def _lose(self, export: Export, ended: Exit) -> None:
+        stall = self._stalls.verdict((export.id, export.attempts))
+        if ended.out_of_memory and stall is None:
+            self._fail(export, _OUT_OF_MEMORY.info)
+            return
+        how = stall or _how(ended)
         if export.attempts < _MAX_ATTEMPTS:
-            _log.warning("the worker of export %s was lost (%s); it is begun anew", export.id, ended)
+            _log.warning("the worker of export %s was lost (%s); it is begun anew", export.id, how)
             self._tidy(export)
             with self._database.write() as connection:
                 exports.change(connection, export.id, state="queued", progress=None)
             return
-        how = f"signal {ended.signal}" if ended.signal else f"exit code {ended.code}"
         error = WorkerLostError(
-            f"The worker was lost {export.attempts} times, the last time with {how}.",
+            f"The worker was lost {export.attempts} times, the last time: {how}.",
             hint="A signal 9 often means that the machine ran out of memory: a merge holds the model in float32.",
         )
         self._fail(export, error.info)
@@ -235,10 +261,14 @@ class Exporter:
             shutil.rmtree(part, ignore_errors=True)
 
     def _remove(self, export: Export) -> None:
-        if export.handle is not None and export.state == "running":
-            self._runner.stop(export.handle, force=True)
-            if self._runner.poll(export.handle, self._run(export)) is None:
-                return  # the next pass finds it dead
+        if export.state == "running":
+            run = self._run(export)
+            # A server that died right after the start of a worker has not written down its handle.
+            handle = export.handle or self._runner.find(run)
+            if handle is not None:
+                self._runner.stop(handle, force=True)
+                if self._runner.poll(handle, run) is None:
+                    return  # the next pass finds it dead
         shutil.rmtree(self._folder / export.id, ignore_errors=True)
         with self._database.write() as connection:
             exports.mark_removed(connection, export.id)
@@ -250,3 +280,9 @@ class Exporter:
 def files_of(folder: Path, export_id: str) -> Path:
     """Where the files of a ready export lie."""
     return folder / export_id / "files"
+
+
+def _how(ended: Exit) -> str:
+    if ended.signal is not None:
+        return f"signal {ended.signal}"
+    return "nobody saw how it ended" if ended.code is None else f"exit code {ended.code}"

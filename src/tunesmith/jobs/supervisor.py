@@ -53,6 +53,7 @@ class Supervisor:
         self._server_id = server_id
         self._signalled: dict[tuple[str, int], float] = {}  # when each attempt was last asked to stop
         self._settled_at: dict[tuple[str, int], float] = {}
+        self._removed: set[tuple[str, int]] = set()
         self._stalls = Stalls(patience)
 
     def tick(self) -> None:
@@ -122,13 +123,13 @@ class Supervisor:
         now = time.monotonic()
         if attempt.settled:
             if now - self._settled_at.setdefault(key, now) > _LINGER_SECONDS:
-                self._runner.stop(handle, force=True)
+                self._remove(key, handle)
         elif attempt.stop_requested_at is not None:
             if key not in self._signalled:
                 self._signalled[key] = now
                 self._runner.stop(handle, force=False)
             elif now - self._signalled[key] > GRACE_SECONDS:
-                self._runner.stop(handle, force=True)
+                self._remove(key, handle)
         else:
             self._look_for_stall(attempt, handle, run)
 
@@ -147,11 +148,20 @@ class Supervisor:
                         data={"what": "stall", "step": job.step, "seconds": self._stalls.patience.warning},
                     )  # fmt: skip
             case "lost":
-                self._runner.stop(handle, force=True)
+                self._remove((attempt.job_id, attempt.number), handle)
+
+    def _remove(self, key: tuple[str, int], handle: Handle) -> None:
+        self._removed.add(key)
+        self._runner.stop(handle, force=True)
 
     def _end(self, attempt: Attempt, run: RunDirectory, ended: Exit) -> None:
         now = time.time()
-        how = self._stalls.verdict((attempt.job_id, attempt.number)) or _how(ended)
+        key = (attempt.job_id, attempt.number)
+        if key in self._removed:
+            # By this server's signal 9, whatever else the system ended for want of memory meanwhile.
+            self._removed.remove(key)
+            ended = ended.model_copy(update={"out_of_memory": False})
+        how = self._stalls.verdict(key) or _how(ended)
         with self._database.write() as connection:
             job = jobs.get(connection, attempt.job_id)
             assert job is not None

@@ -80,7 +80,7 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     if streamed is not None:
         workplace.poll()
         stream = streamed.train
-        opened = open_model(attempt, workplace, tokenizer, stream.samples[0], streamed.max_length)
+        opened = open_model(attempt, workplace, tokenizer, stream.samples[0], stream.plan.longest)
         return TextTask(opened, order=stream, sequences=stream, validation=streamed.validation)
     rows = read_rows(attempt, tokenizer, shape, workplace)
     workplace.poll()

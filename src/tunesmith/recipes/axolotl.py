@@ -3,7 +3,11 @@
 from typing import Any
 
 from tunesmith.recipes._facts import (
+    SELECTION,
     batches,
+    begins_with_principal_parts,
+    choice,
+    chooses,
     comments,
     data_notes,
     file_of,
@@ -13,6 +17,8 @@ from tunesmith.recipes._facts import (
     refuse_others,
     rhythm,
     schedule,
+    schedule_arguments,
+    schedule_notes,
     train_on,
 )
 from tunesmith.recipes._yaml import settings
@@ -21,6 +27,7 @@ from tunesmith.spec.job import JobSpec
 FILENAME = "axolotl.yaml"
 
 _KINDS = ("sft", "dpo", "orpo", "kto", "reward")
+_RL_KINDS = ("dpo", "orpo", "kto")
 _EXCESS = {"drop": "drop", "truncate": "truncate", "refuse": "raise"}
 
 
@@ -28,7 +35,7 @@ def write(spec: JobSpec) -> str:
     """The configuration file."""
     refuse_others(spec, "Axolotl", _KINDS)
     values = _model(spec) | _method(spec) | _data(spec) | _training(spec)
-    notes = [*data_notes(spec), *_limits(spec), *open_notes(spec, ("model.quantization.int8_threshold",))]
+    notes = [*data_notes(spec), *_limits(spec), *open_notes(spec, _missing(spec))]
     return f"# axolotl train {FILENAME}\n{comments(iter(notes))}\n{settings(values)}"
 
 
@@ -41,6 +48,9 @@ def _model(spec: JobSpec) -> dict[str, Any]:
             "lora_r": adapter.rank,
             "lora_alpha": adapter.alpha,
             "lora_dropout": adapter.dropout,
+            "peft_use_rslora": adapter.scaling == "rank_stabilized" or None,
+            "peft_use_dora": adapter.decomposed or None,
+            "peft_init_lora_weights": "pissa" if begins_with_principal_parts(spec) else None,
         }
         if adapter.targets == ("all-linear",):
             values["lora_target_linear"] = True
@@ -122,23 +132,45 @@ def _training(spec: JobSpec) -> dict[str, Any]:
         "optimizer": optimizer(spec),
         "learning_rate": optimization.learning_rate,
         "lr_scheduler": schedule(spec),
+        "lr_scheduler_kwargs": schedule_arguments(spec),
         "warmup_ratio": optimization.warmup_ratio,
         "weight_decay": optimization.weight_decay,
         "max_grad_norm": optimization.max_grad_norm or 1e9,
+        "neftune_noise_alpha": optimization.neftune_noise_alpha if spec.method.kind not in _RL_KINDS else None,
         "seed": optimization.seed,
         "bf16": spec.model.dtype == "bfloat16",
         "gradient_checkpointing": optimization.gradient_checkpointing,
         "logging_steps": cadence.log_steps,
         **rhythm(spec),
+        "eval_on_start": None,  # it always does
+        **_choice(spec),
         "save_total_limit": cadence.keep_checkpoints,
         "output_dir": "output",
     }
 
 
+def _choice(spec: JobSpec) -> dict[str, Any]:
+    return choice(spec) | {"early_stopping_patience": spec.selection.patience} if _chooses(spec) else {}
+
+
+def _chooses(spec: JobSpec) -> bool:
+    """Its trainers of preferences know nothing of a best evaluation, and the others only one by steps."""
+    return chooses(spec) and spec.method.kind not in _RL_KINDS and spec.cadence.eval_steps != "epoch"
+
+
+def _missing(spec: JobSpec) -> list[str]:
+    found = ["model.quantization.int8_threshold", "data.max_samples", "selection.min_improvement"]
+    if spec.method.kind in _RL_KINDS:
+        found.append("optimization.neftune_noise_alpha")
+    return found if _chooses(spec) else [*found, *SELECTION]
+
+
 def _limits(spec: JobSpec) -> list[str]:
-    found = []
+    found = list(schedule_notes(spec))
     if spec.method.kind == "sft" and train_on(spec) == "last":
         found.append("Not expressed here: only the last assistant turn is trained; Axolotl would train all of them.")
-    if spec.optimization.max_steps is not None:
-        found.append("max_steps ends the training earlier than num_epochs if it is reached first.")
+    if _chooses(spec) and spec.selection.result == "last":
+        found.append("Not expressed here: the result has the weights of the last step; Axolotl gives the best ones.")
+    if begins_with_principal_parts(spec):
+        found.append("PiSSA changes the base: the adapter fits the changed one only, unless PEFT converts it.")
     return found

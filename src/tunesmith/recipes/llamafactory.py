@@ -4,6 +4,9 @@ from typing import Any
 
 from tunesmith.recipes._facts import (
     batches,
+    begins_with_principal_parts,
+    choice,
+    chooses,
     comments,
     data_notes,
     open_notes,
@@ -12,6 +15,8 @@ from tunesmith.recipes._facts import (
     refuse_others,
     rhythm,
     schedule,
+    schedule_arguments,
+    schedule_notes,
     train_on,
 )
 from tunesmith.recipes._yaml import settings
@@ -26,7 +31,7 @@ def write(spec: JobSpec) -> str:
     """The configuration file."""
     refuse_others(spec, "LLaMA-Factory", _STAGES)
     values = _model(spec) | _method(spec) | _data(spec) | _training(spec)
-    notes = [*data_notes(spec), *_limits(spec), *open_notes(spec)]
+    notes = [*data_notes(spec), *_limits(spec), *open_notes(spec, _missing(spec))]
     return f"# llamafactory-cli train {FILENAME}\n{comments(iter(notes))}\n{settings(values)}"
 
 
@@ -44,7 +49,11 @@ def _model(spec: JobSpec) -> dict[str, Any]:
             "lora_alpha": round(adapter.alpha),
             "lora_dropout": adapter.dropout,
             "lora_target": targets,
+            "use_rslora": adapter.scaling == "rank_stabilized" or None,
+            "use_dora": adapter.decomposed or None,
         }
+    if begins_with_principal_parts(spec):
+        values |= {"pissa_init": True, "pissa_iter": -1, "pissa_convert": True}
     if quantization is not None:
         values |= {"quantization_method": "bnb", "quantization_bit": quantization.bits}
         if quantization.bits == 4:
@@ -98,24 +107,42 @@ def _training(spec: JobSpec) -> dict[str, Any]:
         "optim": optimizer(spec),
         "learning_rate": optimization.learning_rate,
         "lr_scheduler_type": schedule(spec),
+        "lr_scheduler_kwargs": schedule_arguments(spec),
         "warmup_ratio": optimization.warmup_ratio,
         "weight_decay": optimization.weight_decay,
         "max_grad_norm": optimization.max_grad_norm or 1e9,
+        "neftune_noise_alpha": optimization.neftune_noise_alpha,
         "seed": optimization.seed,
         "bf16": spec.model.dtype == "bfloat16",
         "disable_gradient_checkpointing": not optimization.gradient_checkpointing,
         "logging_steps": cadence.log_steps,
         **rhythm(spec),
+        **_choice(spec),
         "save_total_limit": cadence.keep_checkpoints,
         "output_dir": "output",
     }
+
+
+def _choice(spec: JobSpec) -> dict[str, Any]:
+    if not chooses(spec):
+        return {}
+    values = choice(spec) | {"early_stopping_steps": spec.selection.patience}
+    return values | {"load_best_model_at_end": None} if spec.method.kind == "reward" else values
+
+
+def _missing(spec: JobSpec) -> list[str]:
+    found = ["model.quantization.int8_threshold", "selection.min_improvement"]
+    return [*found, "selection.result"] if spec.method.kind == "reward" else found
 
 
 def _limits(spec: JobSpec) -> list[str]:
     found = [
         "dataset_info.json beside this file must describe `train` and `validation`, with the format of their rows.",
         "template: LLaMA-Factory has templates of its own; name the one of this base model, or its loss may differ.",
+        *schedule_notes(spec),
     ]
+    if begins_with_principal_parts(spec):
+        found.append("The adapter of the unchanged base model is the one in output/pissa_converted.")
     if spec.adapter is not None and spec.adapter.alpha != round(spec.adapter.alpha):
         found.append(f"Not expressed here: adapter.alpha = {spec.adapter.alpha}; LLaMA-Factory takes whole numbers.")
     if spec.data.over_long == "drop":

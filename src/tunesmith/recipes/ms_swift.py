@@ -1,10 +1,14 @@
 """For ms-swift: `sh ms-swift.sh`. Names as in its argument classes, version 4.6."""
 
+import json
 import shlex
 from typing import Any
 
 from tunesmith.recipes._facts import (
     batches,
+    begins_with_principal_parts,
+    choice,
+    chooses,
     comments,
     data_notes,
     file_of,
@@ -14,6 +18,8 @@ from tunesmith.recipes._facts import (
     refuse_others,
     rhythm,
     schedule,
+    schedule_arguments,
+    schedule_notes,
     train_on,
 )
 from tunesmith.spec.job import JobSpec
@@ -22,6 +28,7 @@ FILENAME = "ms-swift.sh"
 
 _KINDS = {"sft": "sft", "classification": "sft", "dpo": "dpo", "orpo": "orpo", "kto": "kto", "reward": "rm"}
 _OVER_LONG = {"drop": "delete", "truncate": "right", "refuse": "delete"}
+_MISSING = ("model.quantization.int8_threshold", "selection.min_improvement")
 _LOSS_SCALES = {"assistant": "default", "last": "last_round", "all": "all"}
 
 
@@ -30,7 +37,7 @@ def write(spec: JobSpec) -> str:
     refuse_others(spec, "ms-swift", _KINDS)
     command = "sft" if _KINDS[spec.method.kind] == "sft" else "rlhf"
     values = _method(spec) | _model(spec) | _data(spec) | _training(spec)
-    notes = [*data_notes(spec), *_limits(spec), *open_notes(spec)]
+    notes = [*data_notes(spec), *_limits(spec), *open_notes(spec, _MISSING)]
     options = "".join(f" \\\n  --{name} {_word(value)}" for name, value in values.items() if value is not None)
     return f"#!/bin/sh\n{comments(iter(notes))}\nswift {command}{options}\n"
 
@@ -38,6 +45,8 @@ def write(spec: JobSpec) -> str:
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, dict):
+        return shlex.quote(json.dumps(value))
     if isinstance(value, list):
         return " ".join(shlex.quote(str(each)) for each in value)
     return shlex.quote(str(value))
@@ -91,6 +100,9 @@ def _model(spec: JobSpec) -> dict[str, Any]:
             "lora_alpha": adapter.alpha,
             "lora_dropout": adapter.dropout,
             "target_modules": list(adapter.targets),
+            "use_rslora": adapter.scaling == "rank_stabilized" or None,
+            "use_dora": adapter.decomposed or None,
+            "init_weights": "pissa" if begins_with_principal_parts(spec) else None,
         }
     if quantization is not None:
         values |= {"quant_method": "bnb", "quant_bits": quantization.bits}
@@ -125,21 +137,27 @@ def _training(spec: JobSpec) -> dict[str, Any]:
         "optim": optimizer(spec),
         "learning_rate": optimization.learning_rate,
         "lr_scheduler_type": schedule(spec),
+        "lr_scheduler_kwargs": schedule_arguments(spec),
         "warmup_ratio": optimization.warmup_ratio,
         "weight_decay": optimization.weight_decay,
         "max_grad_norm": optimization.max_grad_norm or 1e9,
+        "neftune_noise_alpha": optimization.neftune_noise_alpha,
         "seed": optimization.seed,
         "data_seed": optimization.seed,
         "gradient_checkpointing": bool(optimization.gradient_checkpointing),
         "logging_steps": cadence.log_steps,
         **rhythm(spec),
+        **(choice(spec) | {"early_stop_interval": spec.selection.patience} if chooses(spec) else {}),
         "save_total_limit": cadence.keep_checkpoints,
         "output_dir": "output",
     }
 
 
 def _limits(spec: JobSpec) -> list[str]:
-    found = ["template: ms-swift has templates of its own; add --template_backend jinja to use the model's."]
+    found = ["template: ms-swift has templates of its own; name the one of this base model, or its loss may differ."]
+    found.extend(schedule_notes(spec))
+    if begins_with_principal_parts(spec):
+        found.append("The adapter of the unchanged base model is the one in the folder `converted` of a checkpoint.")
     if spec.method.kind == "classification" and parameter(spec, "labels", None) is None:
         found.append("num_labels: add how many classes the rows have.")
     return found

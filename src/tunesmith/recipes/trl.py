@@ -4,6 +4,9 @@ from typing import Any
 
 from tunesmith.recipes._facts import (
     batches,
+    begins_with_principal_parts,
+    choice,
+    chooses,
     comments,
     data_notes,
     file_of,
@@ -13,6 +16,7 @@ from tunesmith.recipes._facts import (
     refuse_others,
     rhythm,
     schedule,
+    schedule_arguments,
     train_on,
 )
 from tunesmith.spec.job import JobSpec
@@ -33,10 +37,16 @@ def write(spec: JobSpec) -> str:
     refuse_others(spec, "TRL", _TRAINERS)
     module, kind = _TRAINERS[spec.method.kind]
     library = "AutoModelForSequenceClassification" if spec.method.kind == "reward" else "AutoModelForCausalLM"
-    names = [library, "AutoTokenizer", *(["BitsAndBytesConfig"] if spec.model.quantization else [])]
+    names = [
+        library,
+        "AutoTokenizer",
+        *(["BitsAndBytesConfig"] if spec.model.quantization else []),
+        *(["EarlyStoppingCallback"] if _stops_early(spec) else []),
+    ]
     parts = [
         f"# python {FILENAME}\n{comments(iter([*data_notes(spec), *_limits(spec), *open_notes(spec)]))}",
-        "import torch\nfrom datasets import load_dataset\n"
+        ("import math\n\n" if _counts_steps(spec) else "")
+        + "import torch\nfrom datasets import load_dataset\n"
         + ("from peft import LoraConfig\n" if spec.adapter else "")
         + f"from transformers import {', '.join(names)}\nfrom {module} import {kind}Config, {kind}Trainer\n",
         _loading(spec, library),
@@ -136,6 +146,12 @@ def _adapter(spec: JobSpec) -> str:
         "lora_dropout": adapter.dropout,
         "target_modules": "all-linear" if adapter.targets == ("all-linear",) else list(adapter.targets),
     }
+    if adapter.scaling == "rank_stabilized":
+        values["use_rslora"] = True
+    if adapter.decomposed:
+        values["use_dora"] = True
+    if begins_with_principal_parts(spec):
+        values["init_lora_weights"] = "pissa"
     if spec.method.kind == "reward":
         values["modules_to_save"] = ["score"]
     return f"torch.manual_seed({spec.optimization.seed})\nadapter = LoraConfig(\n{_arguments(values)})"
@@ -153,14 +169,17 @@ def _config(spec: JobSpec) -> dict[str, Any]:
         "optim": optimizer(spec),
         "learning_rate": optimization.learning_rate,
         "lr_scheduler_type": schedule(spec),
+        "lr_scheduler_kwargs": schedule_arguments(spec),
         "warmup_steps": optimization.warmup_ratio,  # below 1 it is the share of all steps
         "weight_decay": optimization.weight_decay,
         "max_grad_norm": optimization.max_grad_norm or 1e9,
+        "neftune_noise_alpha": optimization.neftune_noise_alpha,
         "seed": optimization.seed,
         "bf16": spec.model.dtype == "bfloat16",
         "gradient_checkpointing": bool(optimization.gradient_checkpointing),
         "logging_steps": cadence.log_steps,
         **rhythm(spec),
+        **choice(spec),
         "save_total_limit": cadence.keep_checkpoints,
         "report_to": "none",
         "max_length": spec.data.max_length,
@@ -193,16 +212,47 @@ def _method(spec: JobSpec) -> dict[str, Any]:
             return {"beta": beta}
 
 
+def _stops_early(spec: JobSpec) -> bool:
+    return chooses(spec) and spec.selection.patience is not None
+
+
+def _counts_steps(spec: JobSpec) -> bool:
+    """Whether the script has to find out how long the training is."""
+    return spec.optimization.schedule == "wsd" and schedule_arguments(spec) is None
+
+
 def _trainer(spec: JobSpec, kind: str) -> str:
     masked = _is_masked_here(spec)
     train = "prepared(train)" if masked else "train"
     validation = "prepared(validation) if validation else None" if masked else "validation"
     adapter = "    peft_config=adapter,\n" if spec.adapter else ""
-    return (
+    callbacks = ""
+    if _stops_early(spec):
+        patience, threshold = spec.selection.patience, spec.selection.min_improvement
+        callbacks = f"    callbacks=[EarlyStoppingCallback({patience}, {threshold})],\n"
+    text = (
         f"trainer = {kind}Trainer(\n    model=model,\n    args=config,\n    train_dataset={train},\n"
-        f"    eval_dataset={validation},\n    processing_class=tokenizer,\n{adapter})\n"
-        "trainer.train()\ntrainer.save_model()"
+        f"    eval_dataset={validation},\n    processing_class=tokenizer,\n{adapter}{callbacks})\n"
     )
+    if _counts_steps(spec):
+        optimization = spec.optimization
+        text += _DECAY.format(epochs=optimization.epochs, batch=optimization.batch_size, ratio=optimization.decay_ratio)
+    return text + (_PISSA if begins_with_principal_parts(spec) else "trainer.train()\ntrainer.save_model()")
+
+
+_DECAY = """\
+steps = math.ceil({epochs} * math.ceil(len(trainer.train_dataset) / {batch}))
+trainer.args.lr_scheduler_kwargs = {{"num_decay_steps": math.ceil({ratio} * steps)}}
+"""
+
+# PEFT takes the principal parts out of the base: what it wrote first makes the result an adapter of the whole base.
+_PISSA = """\
+begun = trainer.model.peft_config["default"]
+begun.init_lora_weights = True
+trainer.model.save_pretrained("output/first")
+begun.init_lora_weights = "pissa"
+trainer.train()
+trainer.model.save_pretrained("output", path_initial_model_for_weight_conversion="output/first")"""
 
 
 def _arguments(values: dict[str, Any]) -> str:

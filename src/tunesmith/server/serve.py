@@ -256,7 +256,7 @@ def _build(
     patience = Patience(warning=settings.stall_warning_seconds, limit=settings.stall_limit_seconds)
     supervisor = Supervisor(database, runner, publisher, use, home.jobs, server_id, patience)
     scheduler = Scheduler(database, runner, resolver, use, home.jobs, server_id, settings.device_memory_bytes)
-    exporter = Exporter(database, runner, orders, home.exports)
+    exporter = Exporter(database, runner, orders, home.exports, patience)
     uploads = HubUploads(limits, settings.hub_url)
     pusher = Pusher(database, secrets, resolver, uploads, settings.hub_url, home.exports)
     tidier = Tidier(database, use, upload_parts, hub, rows)

@@ -106,6 +106,7 @@ class Settings(BaseSettings):
 
     max_row_cache_bytes: int = Field(default=16 * 1024**3, ge=0)
     """How much of prepared rows is kept for later trainings; 0 keeps nothing."""
+
     webhook_log_days: int = Field(default=30, ge=1, le=3650)
     """How long deliveries of webhooks are kept once they and their job have ended, in days."""
 

@@ -44,14 +44,16 @@ class RowsToAsk(Frozen):
 
 
 class Finish(Frozen):
-    """How a training ended."""
+    """How the training stood whose weights are the result."""
 
     steps: int
+    """Up to these weights, which are not the last ones where the job asked for the best."""
+
     train_loss: float | None
-    """Of the last reported steps."""
+    """Of the last steps that were reported by then."""
 
     validation_loss: float | None
-    """Of the last evaluation."""
+    """Of the last evaluation by then."""
 
 
 class Origin(Frozen):

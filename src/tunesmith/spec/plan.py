@@ -77,7 +77,7 @@ class MemoryParts(Frozen):
     """What the high end of a memory range is made of, in bytes."""
 
     weights: int
-    """The base model's weights, quantized if so asked, and trained ones in float32."""
+    """The base model's weights, quantized if so asked, trained ones in float32, and what PiSSA began with."""
 
     gradients: int
     optimizer: int
@@ -129,7 +129,7 @@ class DiskPlan(Frozen):
     """Weights of the base model as they lie on disk; already there."""
 
     artifact: int
-    """Weights of the result."""
+    """Weights of the result; with PiSSA, an adapter of twice the rank."""
 
     checkpoint: int
     """One checkpoint with its optimizer's state."""

@@ -1,7 +1,10 @@
 """LoRA adapters in PEFT's format, among them rsLoRA, DoRA and PiSSA."""
 
 import json
+import math
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from peft.utils.integrations import dequantize_module_weight
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tunesmith.spec.errors import AdapterError
+from tunesmith.spec.errors import AdapterError, ArtifactError
 from tunesmith.spec.job import ALL_LINEAR, AdapterSpec
 from tunesmith.training import pissa
 from tunesmith.training.targets import is_outside, last_parts, require_targets
@@ -22,6 +25,7 @@ CONFIG = "adapter_config.json"
 
 _WHOLE = ".modules_to_save."
 _PREFIX = "base_model.model."
+_LOW_RANK = ".lora_"
 _MERGE = "Merge it into its base model, and start from the result."
 
 _PLAIN: dict[str, tuple[Any, ...]] = {
@@ -45,12 +49,18 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 
 
 def new_adapter(
-    model: Any, adapter: AdapterSpec, seed: int, head: str | None = None, outside: str | None = None
+    model: Any,
+    adapter: AdapterSpec,
+    seed: int,
+    head: str | None = None,
+    outside: str | None = None,
+    poll: Callable[[], None] = lambda: None,
 ) -> PeftModel:
     """Put an untrained adapter into a model: without effect at first, initialised under `seed`, in float32.
 
     `head` names the head of a sequence classifier, which is then trained whole and belongs to the adapter. `outside` is
-    a regular expression of the names of layers that are left alone.
+    a regular expression of the names of layers that are left alone. `poll` is called between layers where initialising
+    them takes long. Whatever it raises passes through.
 
     Raises:
         AdapterError: the model has no layers of these names, or PEFT cannot put an adapter on them.
@@ -75,7 +85,7 @@ def new_adapter(
             f"No adapter can be put on the layers {', '.join(adapter.targets)}: {error}", param="adapter.targets"
         ) from error
     if adapter.init == "pissa":
-        pissa.begin_with_principal_parts(adapted)
+        pissa.begin_with_principal_parts(adapted, poll)
     return adapted
 
 
@@ -88,23 +98,30 @@ def adapter_to_continue(model: Any, folder: Path, asked: AdapterSpec | None, hea
         AdapterError: it is missing, not LoRA, not in safetensors, or made for another model.
     """
     require_trainable(folder, head)
-    try:
-        config = PeftConfig.from_pretrained(folder)
-        config.inference_mode = False
-        if head is not None:
-            config.task_type, config.modules_to_save = "SEQ_CLS", [head]
-        if asked is not None:
-            config.lora_dropout = asked.dropout
-        adapted = _adapted(model, config)
+    with _fitting():
+        adapted = _adapted(model, _config_to_continue(folder, asked, head))
         load_adapter(adapted, folder)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # a config from elsewhere can be wrong in any way
-        reason = " ".join(line.strip() for line in str(error).strip().splitlines()[:2]) or type(error).__name__
-        raise AdapterError(
-            f"The adapter to continue from does not fit the base model: {reason}", param="init_from"
-        ) from error
     return adapted
+
+
+def shape_to_continue(
+    model: Any, folder: Path, asked: AdapterSpec | None, targets: Iterable[str], head: str | None
+) -> PeftModel:
+    """Put an untrained adapter into a model that is of the same kind as a trained one, on all layers with these names.
+
+    The model may have fewer layers than the one that the adapter was trained for.
+
+    Raises:
+        AdapterError: as for `adapter_to_continue`, but for the weights.
+    """
+    with _fitting():
+        config = _config_to_continue(folder, asked, head)
+        config.target_modules, config.exclude_modules = set(targets), None
+        config.layers_to_transform, config.layers_pattern = None, None
+        # Those of single layers, which the model may lack: the largest rank stands for all.
+        config.r = max([config.r, *config.rank_pattern.values()])
+        config.rank_pattern, config.alpha_pattern = {}, {}
+        return _adapted(model, config)
 
 
 def require_trainable(folder: Path, head: str | None = None) -> dict[str, Any]:
@@ -153,12 +170,28 @@ def trained_scores(folder: Path, head: str) -> int:
         ) from error
 
 
-def adapter_spec_of(folder: Path) -> AdapterSpec:
-    """The shape of an adapter that was accepted by `require_trainable`, as a job would ask for it."""
-    config = json.loads((folder / CONFIG).read_bytes())
-    targets = config["target_modules"]
-    names = ("all-linear",) if isinstance(targets, str) else tuple(targets)
-    return AdapterSpec(rank=config["r"], alpha=config["lora_alpha"], dropout=config["lora_dropout"], targets=names)
+def trained_sizes(folder: Path, head: str | None) -> dict[str, int]:
+    """How many numbers each weight of an adapter has, those of the head among them, by the names in its file.
+
+    Raises:
+        AdapterError: the file cannot be read.
+    """
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as tensors:
+            return {
+                name: math.prod(tensors.get_slice(name).get_shape())
+                for name in tensors.keys()  # noqa: SIM118 - no mapping
+                if _LOW_RANK in name or (head is not None and f".{head}." in name)
+            }
+    except Exception as error:  # a file from elsewhere can be wrong in any way
+        raise AdapterError(
+            f"The weights of the adapter to continue from cannot be read: {error}", param="init_from"
+        ) from error
+
+
+def adapted_names(weights: Iterable[str]) -> list[str]:
+    """What the layers are called that such weights of an adapter belong to, as `last_parts`."""
+    return last_parts(name.partition(_LOW_RANK)[0] for name in weights if _LOW_RANK in name)
 
 
 def differences(adapted: PeftModel, adapter: AdapterSpec) -> list[str]:
@@ -192,7 +225,7 @@ def _targets_asked(adapted: PeftModel, adapter: AdapterSpec) -> set[str]:
         for name, part in adapted.named_modules()
         if isinstance(part, torch.nn.Linear)
         and part is not head
-        and ".lora_" not in name
+        and _LOW_RANK not in name
         and _WHOLE not in name
         and not is_outside(name.removeprefix(_PREFIX), adapted.peft_config["default"].exclude_modules)
     )
@@ -238,14 +271,52 @@ def load_adapter(adapted: PeftModel, folder: Path) -> None:
     result = set_peft_model_state_dict(adapted, pissa.parted(adapted, load_file(folder / WEIGHTS)))
     if result.unexpected_keys:
         raise RuntimeError(f"unknown weight {result.unexpected_keys[0]!r}")
-    absent = [name for name in result.missing_keys if ".lora_" in name or _WHOLE in name]
+    absent = [name for name in result.missing_keys if _LOW_RANK in name or _WHOLE in name]
     if absent:
         raise RuntimeError(f"missing weight {absent[0]!r}")
+
+
+def require_change(start: Path, folder: Path) -> None:
+    """Refuse an adapter whose weights are those of the adapter that it was continued from.
+
+    Raises:
+        ArtifactError: not one weight differs.
+    """
+    before, after = load_file(start / WEIGHTS), load_file(folder / WEIGHTS)
+    if before.keys() == after.keys() and all(torch.equal(before[name].float(), after[name].float()) for name in after):
+        raise ArtifactError(
+            "Training changed nothing: the adapter's weights are exactly those that it began with.",
+            hint="Raise the learning rate or the number of steps.",
+        )
 
 
 def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Write a safetensors file."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+
+
+def _config_to_continue(folder: Path, asked: AdapterSpec | None, head: str | None) -> PeftConfig:
+    config = PeftConfig.from_pretrained(folder)
+    config.inference_mode = False
+    if head is not None:
+        config.task_type, config.modules_to_save = "SEQ_CLS", [head]
+    if asked is not None:
+        config.lora_dropout = asked.dropout
+    return config
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Explain what goes wrong with an adapter to continue from."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a config from elsewhere can be wrong in any way
+        reason = " ".join(line.strip() for line in str(error).strip().splitlines()[:2]) or type(error).__name__
+        raise AdapterError(
+            f"The adapter to continue from does not fit the base model: {reason}", param="init_from"
+        ) from error
 
 
 def _adapted(model: Any, config: PeftConfig) -> PeftModel:

@@ -95,12 +95,13 @@ class Card:
 
 
 def described(spec: JobSpec) -> dict[str, object]:
-    """A spec for everybody's eyes: data by their digests, without addresses and without ids of secrets."""
+    """A spec for everybody's eyes: data by their digests, without addresses, prompts and ids of secrets."""
     hidden = {"id", "secret", "region", "revision"}
     private: Any = {
         "model": {"secret"},
         "init_from": {"secret"},
-        "data": {"train": hidden, "validation": hidden, "images": {"sources"}},
+        "data": {"train": hidden, "validation": hidden, "reading": {"system", "template"}, "images": {"sources"}},
+        "sampling": {"prompts"},
     }
     return spec.model_dump(mode="json", exclude=private)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GgufConfig
+from transformers import AutoModelForCausalLM, GgufConfig, LlamaConfig
 
 from tunesmith.rundir import RunDirectory
 from tunesmith.spec import events
@@ -88,6 +88,7 @@ class _Teller:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         self._poll()
+        self._reporter.beat()
         if done * 20 // max(1, total) != (done - 1) * 20 // max(1, total):
             self._reporter.write(events.Exporting, stage=stage, done=done, total=total)
 
@@ -140,10 +141,14 @@ def _read_again(order: ExportSpec, written: Path) -> Any:
     if written.is_dir():
         return load_trained(order.model_copy(update={"base": written, "adapter": None}), torch.float32)
     # transformers reads neither the width of a head nor slowed positions from the file.
+    config = load_config(order.base)
+    if config.model_type == "mistral":
+        # It reads no Mistral from a file; without a sliding window, that is a Llama.
+        config = LlamaConfig.from_dict(config.to_dict() | {"model_type": "llama"})
     return AutoModelForCausalLM.from_pretrained(
         written.parent,
         gguf_file=written.name,
-        config=load_config(order.base),
+        config=config,
         dtype=torch.float32,
         quantization_config=GgufConfig(dequantize=True),
         local_files_only=True,

@@ -2,6 +2,8 @@
 
 import hashlib
 import platform
+from collections.abc import Iterable
+from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from tunesmith.training.model import device_name
 
 _LIBRARIES = ("tunesmith", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors", "bitsandbytes")
 
-_TOKENIZER_FILES = ("tokenizer*", "*.jinja", "chat_template*", "special_tokens_map.json", "added_tokens.json", "vocab*",
-                    "merges.txt", "*.model")  # fmt: skip
+# Vocabularies and merges have many names. `generation_config.json`, which tells where the model stops, is among these.
+_TOKENIZER_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.model.*", "*.tiktoken", "*.bpe", "*.codes", "*.spm",
+                    "*.tokenizer")  # fmt: skip
+_MODEL_FILES = ("config.json", "*.index.json")
 
 # Reading whole weights would take minutes; a file that was replaced differs here.
 _SAMPLE_BYTES = 2**20
@@ -27,11 +31,32 @@ def fingerprints_of(attempt: AttemptSpec, device: torch.device) -> Fingerprints:
         # Defaults are left out: a field that a newer version adds does not make a running job another one.
         spec=_digest(attempt.spec.model_dump_json(exclude_defaults=True)),
         data=_digest(f"{_content(data.train)} {_content(data.validation)}"),
-        tokenizer=_tokenizer(attempt.inputs.model),
+        tokenizer=tokenizer_digest(attempt.inputs.model),
         model=_model(attempt.inputs.model),
         libraries=_libraries(),
         device=_device(device),
     )
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """What stands for all that makes token ids and masks of a text, apart from the model's configuration."""
+    return digest_of(path for path in folder.rglob("*") if _is_of_tokenizer(path))
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """SHA-256 of names and contents, in the order of the paths."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_of_tokenizer(path: Path) -> bool:
+    return path.is_file() and _has_name(path, _TOKENIZER_FILES) and not _has_name(path, _MODEL_FILES)
+
+
+def _has_name(path: Path, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(path.name, pattern) for pattern in patterns)
 
 
 def _digest(text: str) -> str:
@@ -40,13 +65,6 @@ def _digest(text: str) -> str:
 
 def _content(source: DataSource | None) -> str:
     return "none" if source is None else str(source.sha256)
-
-
-def _tokenizer(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}):
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
 
 
 def _model(folder: Path) -> str:

@@ -13,9 +13,10 @@ from tunesmith.spec import events
 from tunesmith.spec.events import Portion
 from tunesmith.spec.job import OptimizationSpec
 from tunesmith.training.reporting import Reporter
-from tunesmith.training.shortage import Whereabouts, is_shortage, release
+from tunesmith.training.shortage import is_shortage, release
 from tunesmith.training.state import random_state, set_random_state
 from tunesmith.training.task import MicroBatch, Task
+from tunesmith.training.whereabouts import Whereabouts
 
 _STEP = ("forward", "backward", "optimizer")
 
@@ -40,13 +41,6 @@ class Healing:
         self._may_recompute = optimization.gradient_checkpointing is None
         self._at = at
         self._reporter = reporter
-        self.portion: Portion | None = None
-        """What memory suffices for; none until it did not."""
-
-    def take(self, portion: Portion) -> None:
-        """From now on, put no more than this through the model."""
-        self._task.take(portion)
-        self.portion = portion
 
     def carry_out(self, work: Callable[[], None], go_back: Callable[[], int] | None) -> None:
         """Do something that can be done again from its beginning, such as a training step.
@@ -66,7 +60,7 @@ class Healing:
                 work()
             except Exception as error:
                 smaller = self._smaller(error)
-                is_spoilt = self._at.phase == "optimizer" and self._has_begun()
+                is_spoilt = self._at.changes_weights and self._has_begun()
                 if smaller is None or (is_spoilt and go_back is None):
                     raise
             else:
@@ -92,14 +86,16 @@ class Healing:
         return smaller_portion(self._task.portion, self._at, may_recompute=may_recompute)
 
     def _has_begun(self) -> bool:
-        """Whether the optimizer had begun with the step. Its own count of steps tells, if it keeps one."""
+        """Whether an optimizer that was told to do its step has begun with it: its own counts of steps tell, and one
+        that keeps none may have."""
         assert self._at.step is not None
         done = self._at.step - 1
-        return any("step" not in state or int(state["step"]) != done for state in self._optimizer.state.values())
+        counts = [int(state["step"]) for state in self._optimizer.state.values() if "step" in state]
+        return not counts or any(count != done for count in counts)
 
     def _shrink(self, before: Portion, smaller: Portion, *, again_from: int | None) -> None:
         at = self._at
-        self.take(smaller)
+        self._task.take(smaller)
         self._reporter.write(
             events.Healed,
             step=at.step,
@@ -125,6 +121,16 @@ def smaller_portion(portion: Portion, at: Whereabouts, *, may_recompute: bool) -
     if is_step and may_recompute and not portion.recomputing:
         return portion.model_copy(update={"recomputing": True})
     return None
+
+
+def smaller_of(one: Portion, other: Portion) -> Portion:
+    """What fits where either of two portions does. Both count sequences, or neither."""
+    sizes = [each.micro_batch_size for each in (one, other) if each.micro_batch_size is not None]
+    return Portion(
+        micro_batch_size=min(sizes, default=None),
+        token_budget=min(one.token_budget, other.token_budget),
+        recomputing=one.recomputing or other.recomputing,
+    )
 
 
 def _halved(budget: int, batch: MicroBatch | None) -> int | None:

@@ -12,7 +12,8 @@ from tunesmith.spec.job import JobSpec
 from tunesmith.training.checkpoint import read_facts, remove_folder
 from tunesmith.training.reporting import Reporter
 
-_CRASH_CHECKPOINTS_KEPT = 2
+CRASH_CHECKPOINTS_KEPT = 2
+"""Those beside the requested cadence."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Keeping:
     def __init__(self, run: RunDirectory, spec: JobSpec, reporter: Reporter) -> None:
         self._run = run
         self._selection = spec.selection
-        self._most = {True: spec.cadence.keep_checkpoints, False: _CRASH_CHECKPOINTS_KEPT}
+        self._most = {True: spec.cadence.keep_checkpoints, False: CRASH_CHECKPOINTS_KEPT}
         self._reporter = reporter
         self._kept: list[Kept] = []
         self._outdated: list[Kept] = []

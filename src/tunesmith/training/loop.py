@@ -1,8 +1,7 @@
 """The one training loop: steps, metrics, evaluation, checkpoints. What is trained, a task knows."""
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,21 +10,21 @@ from torch import Tensor
 
 from tunesmith.rundir import RunDirectory
 from tunesmith.spec import events
-from tunesmith.spec.errors import CheckpointError, InvalidRequestError, NonFiniteError
 from tunesmith.spec.exactness import Fingerprints, differences
 from tunesmith.spec.job import JobSpec
-from tunesmith.training.checkpoint import folder_name, verify_folder, write_folder
-from tunesmith.training.healing import Healing
+from tunesmith.training.checkpoint import folder_name, write_folder
+from tunesmith.training.evaluation import Evaluation
+from tunesmith.training.healing import Healing, smaller_of
 from tunesmith.training.keeping import Keeping, Kept
 from tunesmith.training.optim import build_optimizer, learning_rate
 from tunesmith.training.reporting import Reporter
 from tunesmith.training.sampling import report_samples
-from tunesmith.training.selection import is_time_to_end, with_evaluation
-from tunesmith.training.shortage import Whereabouts
-from tunesmith.training.state import Progress, fingerprints_in, load_state, save_state, seed_all
-from tunesmith.training.step_reports import Outcome, StepReports, means_of, recorded_event, totals_of
+from tunesmith.training.selection import is_time_to_end
+from tunesmith.training.state import Progress, fingerprints_in, load_state, read_progress, save_state, seed_all
+from tunesmith.training.step_reports import Outcome, StepReports, recorded_event, totals_of
 from tunesmith.training.stopping import StopFlag, StopRequested
-from tunesmith.training.task import TOKEN_ACCURACY, Task
+from tunesmith.training.task import Task
+from tunesmith.training.whereabouts import Whereabouts
 
 _MIN_SAVE_INTERVAL = 30.0
 """Seconds between checkpoints that only serve to survive a crash."""
@@ -59,6 +58,7 @@ class Loop:
         self._optimizer = build_optimizer(task.model, spec.optimization)
         self._parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self._keeping = Keeping(run, spec, reporter)
+        self._evaluation = Evaluation(task, spec, at, reporter, flag.poll)
         self._healing = Healing(task, self._optimizer, spec.optimization, at, reporter)
         self._newest: Path | None = None
         self._last_save = time.monotonic()
@@ -76,11 +76,14 @@ class Loop:
             CheckpointError: it belongs to another training.
         """
         before = fingerprints_in(folder, self._fingerprints)
+        progress = read_progress(folder)
+        self._order.restore(progress.step, progress.order)
         self._task.load(folder)
         self.progress = load_state(folder, self._optimizer, self._task.model)
         if self.progress.portion is not None:
-            self._healing.take(self.progress.portion)
-        self._order.restore(self.progress.step, self.progress.order)
+            is_same_device = before.device == self._fingerprints.device
+            known = self.progress.portion
+            self._task.take(known if is_same_device else smaller_of(known, self._task.portion))
         self._newest = folder
         return differences(before, self._fingerprints)
 
@@ -97,11 +100,11 @@ class Loop:
             InvalidRequestError: something is to follow from evaluations, and there is nothing to evaluate or the method
                 does not report the figure.
         """
-        self._require_evaluations()
+        self._evaluation.require_rows()
         self._reports = self._new_reports()
         try:
             if self._spec.cadence.evaluate_first and not self.progress.step:
-                self._timed(self._evaluate)
+                self._timed(lambda: self._carry_out(self._evaluate))
             self._finish_step(self.progress.step)
             while not self._is_over():
                 self._flag.poll()
@@ -116,7 +119,7 @@ class Loop:
         finally:
             self._order.close()
         if self.progress.step < self._total:
-            self._tell_early_end()
+            self._evaluation.tell_early_end(self.progress)
 
     def finish(self) -> float:
         """Write and verify the artifact. Returns by how much it changes the base model's logits.
@@ -125,7 +128,8 @@ class Loop:
             ArtifactError: it failed its check, and was not kept.
         """
         self._optimizer.state.clear()
-        self._take_best()
+        if self._spec.selection.result == "best":
+            self.weights_of = self._evaluation.take_best(self._keeping.by_score(), self.progress.step)
         changes: list[float] = []
 
         def fill(folder: Path) -> None:
@@ -154,9 +158,10 @@ class Loop:
             passes.append(replace(measured, loss=measured.loss.detach()))
         self._at.enter("optimizer", index + 1, max(batches, key=lambda batch: batch.tokens))
         norm = self._clip()
-        rate = learning_rate(self._spec.optimization, index, self._total)
+        rate = self._rate(index)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+        self._at.changes_weights = True
         self._optimizer.step()
         self._optimizer.zero_grad()
         tokens = sum(batch.tokens for batch in batches)
@@ -192,6 +197,10 @@ class Loop:
         every = self._spec.cadence.log_steps
         return StepReports(self._task, self._order, self._total, every, self.progress, self._reporter)
 
+    def _rate(self, index: int) -> float:
+        """The learning rate of the step with this index, from 0."""
+        return learning_rate(self._spec.optimization, index, self._total)
+
     def _clip(self) -> Tensor:
         limit = self._spec.optimization.max_grad_norm
         if limit is not None:
@@ -201,15 +210,15 @@ class Loop:
 
     def _finish_step(self, step: int) -> None:
         """What is due after a step. After a resume: what the interrupted run still owed."""
-        asked = self._is_asked(step)
-        if asked:
-            self._timed(self._sample)
-        if not step:
-            return
         owed = self._is_due(self._spec.cadence.eval_steps, step) and self.progress.evaluated_step < step
         if owed:
             self._timed(lambda: self._carry_out(self._evaluate))
-        if not self._reports.pace.steps and not owed and not asked:
+        if self._is_over():  # which the evaluation may have decided
+            self._timed(lambda: self._reports.end(self.progress, self._rate(step - 1)))
+        asked = self._is_asked(step)
+        if asked:
+            self._timed(self._sample)
+        if not step or not (self._reports.pace.steps or owed or asked):
             return
         if self._is_due(self._spec.cadence.save_steps, step):
             self._timed(lambda: self._save(offered=True))
@@ -247,91 +256,7 @@ class Loop:
         self.progress = report_samples(self._task, self._spec, self.progress, self._reporter, self._flag.poll)
 
     def _evaluate(self) -> None:
-        self._at.enter("evaluation", self.progress.step)
-        self._task.model.eval()
-        passes, trained = [], 0
-        with torch.no_grad():
-            for batch in self._task.validation_batches():
-                self._flag.poll()
-                self._reporter.beat()
-                self._at.enter("evaluation", self.progress.step, batch)
-                passes.append(self._task.forward(batch))
-                trained += batch.trained
-        self.progress = self.progress.model_copy(update={"evaluated_step": self.progress.step})
-        if not trained:
-            return
-        numbers, counts = totals_of(passes)
-        loss, *totals = numbers.tolist()
-        means = means_of(dict(zip(counts, zip(totals, counts.values(), strict=True), strict=True)))
-        figures = {"loss": loss / trained, **means}
-        self._require_finite(figures)
-        self._choose(figures)
-        self._reporter.write(
-            events.Evaluated,
-            step=self.progress.step,
-            loss=figures["loss"],
-            token_accuracy=means.pop(TOKEN_ACCURACY, None),
-            extra=means,
-            is_best=self.progress.choice.step == self.progress.step,
-        )
-
-    def _require_evaluations(self) -> None:
-        is_needed = self._spec.selection.is_asked_for or self._spec.cadence.evaluate_first
-        if is_needed and next(iter(self._task.validation_batches()), None) is None:
-            raise InvalidRequestError(
-                "No row is left for validation, and the job asks for something that follows from evaluations.",
-                param="data.validation",
-                hint="Give validation data, or a larger share of the rows.",
-            )
-
-    def _require_finite(self, figures: Mapping[str, float]) -> None:
-        wrong = [name for name, value in figures.items() if not math.isfinite(value)]
-        if wrong:
-            raise NonFiniteError(
-                f"The validation rows' {', '.join(wrong)} after step {self.progress.step} is not finite.",
-                hint="Lower the learning rate, or look at the validation rows.",
-            )
-
-    def _choose(self, figures: Mapping[str, float]) -> None:
-        """Compare an evaluation with those before it."""
-        step, spec = self.progress.step, self._spec.selection
-        if not step:
-            return
-        if spec.metric not in figures:
-            raise InvalidRequestError(
-                f"The evaluation has no figure {spec.metric!r}; it has {', '.join(figures)}.",
-                param="selection.metric",
-                hint="Choose one of these, or give validation rows of every kind.",
-            )
-        choice = with_evaluation(self.progress.choice, spec, step, figures[spec.metric])
-        self.progress = self.progress.model_copy(update={"choice": choice, "score": figures[spec.metric]})
-
-    def _tell_early_end(self) -> None:
-        choice = self.progress.choice
-        self._reporter.write(
-            events.StoppedEarly,
-            step=self.progress.step,
-            best_step=choice.step,
-            best_value=choice.value,
-            metric=self._spec.selection.metric,
-            evaluations=choice.fruitless,
-        )
-
-    def _take_best(self) -> None:
-        """Load the weights that are to become the result, if those of the last step are not."""
-        if self._spec.selection.result != "best":
-            return
-        for kept in self._keeping.by_score():
-            if kept.step == self.progress.step:
-                return
-            try:
-                verify_folder(kept.folder)
-            except CheckpointError as error:
-                self._reporter.note(f"The weights of step {kept.step} cannot become the result: {error.message}")
-                continue
-            self._task.load(kept.folder)
-            self.weights_of = kept.step
-            return
+        self.progress = self._evaluation.scored(self.progress)
 
     def _save(self, *, offered: bool) -> None:
         self._reports.flush()
@@ -355,7 +280,7 @@ class Loop:
                 "window": self._reports.window,
                 "levels": self._reports.levels,
                 "order": self._order.state(self.progress.step),
-                "portion": self._healing.portion,
+                "portion": self._task.portion,
             }
         )
         save_state(folder, self.progress, self._fingerprints, self._optimizer, self._task.model)

@@ -49,7 +49,7 @@ class Footprint:
     """What memory depends on, but for the size of a pass."""
 
     weights: int
-    """Bytes of all weights, trained ones in float32."""
+    """Bytes of all weights, trained ones in float32, and of what else the layers hold."""
 
     parameters: int
     """Of the base model."""

@@ -14,7 +14,9 @@ from tunesmith.training.memory import Footprint, Head
 from tunesmith.training.text import TokenRow
 
 _LENGTHS = (32, 64)
-_MOMENT_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0}
+_MOMENT_BYTES = {"adamw": 8.0, "adam": 8.0, "adamw_8bit": 2.0, "adafactor": 0.0, "sgd": 0.0}
+"""What an optimizer keeps for each trained weight. Adafactor's rows and columns of a matrix are next to nothing."""
+
 
 _WHOLE_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 """Entries of a model's configuration that change logits behind the head, so that the head alone does not give them."""
@@ -45,14 +47,14 @@ def footprint_of(
     """What memory depends on, for a model as it is loaded."""
     core = language_model.core
     config = core.config.get_text_config()
-    sizes = [(parameter.numel(), parameter.nbytes, parameter.requires_grad) for parameter in core.parameters()]
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in core.parameters()]
     number = torch.finfo(language_model.dtype).bits // 8
     residual = core.get_input_embeddings().weight.element_size()
     return Footprint(
-        weights=sum(size for _, size, _ in sizes),
-        parameters=sum(count for count, _, _ in sizes),
-        trained=sum(count for count, _, is_trained in sizes if is_trained),
-        moment_bytes=_MOMENT_BYTES.get(optimization.optimizer, 8.0),
+        weights=sum(tensor.nbytes for tensor in own_tensors(core)),
+        parameters=sum(count for count, _ in sizes),
+        trained=sum(count for count, is_trained in sizes if is_trained),
+        moment_bytes=_MOMENT_BYTES[optimization.optimizer],
         per_token=kept.per_token,
         per_pass=kept.per_pass,
         layers=config.num_hidden_layers,
@@ -76,8 +78,14 @@ def head_of(core: Any) -> Head:
     return Head(layer.weight.shape[0], config.hidden_size, trained=layer.weight.requires_grad, whole=whole)
 
 
+def own_tensors(core: torch.nn.Module) -> Iterator[Tensor]:
+    """What a model holds at all times: its weights, and what else belongs to its layers."""
+    yield from core.parameters()
+    yield from core.buffers()
+
+
 def _kept_bytes(language_model: LanguageModel, length: int) -> int:
-    own = {tensor.untyped_storage()._cdata for tensor in _own_tensors(language_model.core)}
+    own = {tensor.untyped_storage()._cdata for tensor in own_tensors(language_model.core)}
     kept: dict[int, torch.UntypedStorage] = {}  # held, so that no other storage gets the same place
 
     def keep(tensor: Tensor) -> Tensor:
@@ -91,8 +99,3 @@ def _kept_bytes(language_model: LanguageModel, length: int) -> int:
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         language_model.hidden(batch)
     return sum(storage.nbytes() for storage in kept.values())
-
-
-def _own_tensors(core: torch.nn.Module) -> Iterator[Tensor]:
-    yield from core.parameters()
-    yield from core.buffers()

@@ -1,5 +1,6 @@
 """Loading a base model: from safetensors only, without remote code, complete or not at all."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,10 +99,18 @@ def load_skeleton(folder: Path, model: ModelSpec) -> Any:
     Raises:
         ModelLoadError: it cannot be built so.
     """
-    config = load_config(folder, model.modality)
+    return skeleton(load_config(folder, model.modality), model, torch.float32)
+
+
+def skeleton(config: Any, model: ModelSpec, dtype: torch.dtype) -> Any:
+    """A model of a configuration in one number format, without weights.
+
+    Raises:
+        ModelLoadError: it cannot be built so.
+    """
     try:
         with torch.device("meta"):
-            return library_class(model).from_config(config)
+            return library_class(model).from_config(copy.deepcopy(config), dtype=dtype, trust_remote_code=False)
     except Exception as error:  # a configuration from elsewhere can be wrong in any way
         raise ModelLoadError(f"The base model's config.json cannot be used: {_first_line(error)}") from error
 

@@ -50,8 +50,8 @@ class OpenedModel:
     token_budget: int
     """Tokens of one forward pass, where no micro-batch size is asked for."""
 
-    is_continued: bool
-    """Whether training goes on with an adapter that was trained before: it is then no base model while switched on."""
+    start: Path | None
+    """Folder of the adapter that is trained further; none for a new one and for full tuning."""
 
     def grouped(self, sequences: Sequence[Sequence[TokenRow]], most: int | None) -> Iterator[list[TokenRow]]:
         """Rows of each forward pass: whole sequences, in order, up to `most` of them or as many as fit."""
@@ -110,7 +110,7 @@ class ModelTask:
         self.model.eval()
         tokenizer = self.opened.tokenizer
         stops = stop_tokens(self.opened.card.base, tokenizer)
-        is_hidden = of_base and self.opened.is_continued
+        is_hidden = of_base and self.opened.start is not None
         with self.model.disable_adapter() if is_hidden else nullcontext():
             ids = self.language_model.write(
                 prompt_tokens(tokenizer, prompt, "sampling.prompts"), generation_config(tokenizer, sampling, stops)
@@ -148,6 +148,8 @@ class ModelTask:
         probe = self.language_model.batch([self.opened.probe])
         export.require_finite(folder)
         if isinstance(self.model, PeftModel):
+            if self.opened.start is not None:
+                adapters.require_change(self.opened.start, folder)
             return export.verify_adapter(self.model, self.language_model, probe, folder)
         assert self.opened.base_answers is not None
         return export.verify_model(self.language_model, probe, folder, self.opened.base_answers)
@@ -210,7 +212,7 @@ def open_model(
         base_answers=None if adapted else _answers(language_model, probe),
         micro_batch_size=spec.optimization.micro_batch_size,
         token_budget=passes.token_budget,
-        is_continued=attempt.inputs.adapter is not None,
+        start=attempt.inputs.adapter,
     )
 
 
@@ -223,7 +225,8 @@ def _with_adapter(core: Any, attempt: AttemptSpec, workplace: Workplace, head: s
             workplace.reporter.note(f"The adapter to continue from keeps its own shape: {', '.join(changes)}.")
         return model
     if spec.adapter is not None:
-        return adapters.new_adapter(core, spec.adapter, spec.optimization.seed, head, beyond_parts(core, spec))
+        outside = beyond_parts(core, spec)
+        return adapters.new_adapter(core, spec.adapter, spec.optimization.seed, head, outside, workplace.poll)
     freeze_beyond_parts(core, spec)
     return core
 

@@ -7,7 +7,7 @@ library takes for plain LoRA and from which all four are read back exactly.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -41,9 +41,13 @@ class FirstParts(torch.nn.Module):
 
 
 @torch.no_grad()
-def begin_with_principal_parts(adapted: PeftModel) -> None:
-    """Give every adapter of a model its layer's principal parts, as many as its rank, and take them off the output."""
+def begin_with_principal_parts(adapted: PeftModel, poll: Callable[[], None]) -> None:
+    """Give every adapter of a model its layer's principal parts, as many as its rank, and take them off the output.
+
+    Each layer's weight is decomposed for that, which takes seconds for large ones: `poll` is called before each.
+    """
     for layer in (part for part in adapted.modules() if isinstance(part, LoraLayer)):
+        poll()
         a, b = _principal_parts(layer)
         layer.lora_A[_ADAPTER].weight.copy_(a)
         layer.lora_B[_ADAPTER].weight.copy_(b)

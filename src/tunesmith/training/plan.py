@@ -8,10 +8,10 @@ from tunesmith.devices import CPU, memory_bytes
 from tunesmith.spec.errors import DoesNotFitError
 from tunesmith.spec.job import AdapterSpec, AttemptSpec, DeviceFacts, JobSpec, QuantizationSpec
 from tunesmith.spec.plan import Alternative, Count, DiskPlan, MemoryPlan, Plan, RowsPlan, shown
+from tunesmith.training.keeping import CRASH_CHECKPOINTS_KEPT
 from tunesmith.training.memory import choose
 from tunesmith.training.plan_model import PlannedModel, planned_model
 
-_CRASH_CHECKPOINTS = 2
 _SHORTEST = 128
 """Tokens below which a length limit is not worth proposing."""
 
@@ -200,14 +200,14 @@ def changed_spec(spec: JobSpec, settings: Mapping[str, Any]) -> JobSpec:
 def _disk(attempt: AttemptSpec, rows: RowsPlan, model: PlannedModel) -> DiskPlan:
     footprint, cadence = model.footprint, attempt.spec.cadence
     weights = model.adapter_bytes or footprint.parameters * footprint.number_bytes
-    checkpoint = int(footprint.trained * (4 + footprint.moment_bytes))
+    checkpoint = (model.adapter_bytes or 4 * footprint.trained) + int(footprint.trained * footprint.moment_bytes)
     saves = [_saves(attempt, steps) for steps in (rows.steps.low, rows.steps.high)]
     kept = [min(count, cadence.keep_checkpoints or count) for count in saves]
     return DiskPlan(
         base=_weights_on_disk(attempt.inputs.model),
         artifact=weights,
         checkpoint=checkpoint,
-        checkpoints=Count(low=kept[0] * checkpoint, high=(kept[1] + _CRASH_CHECKPOINTS) * checkpoint),
+        checkpoints=Count(low=kept[0] * checkpoint, high=(kept[1] + CRASH_CHECKPOINTS_KEPT) * checkpoint),
     )
 
 

@@ -12,15 +12,15 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from tunesmith.spec.job import JobSpec
+from tunesmith.spec.job import ALL_LINEAR, AdapterSpec, JobSpec
 from tunesmith.training import attention
-from tunesmith.training.adapters import adapter_spec_of, new_adapter
+from tunesmith.training.adapters import adapted_names, new_adapter, shape_to_continue, trained_sizes
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.memory import Footprint, quantized
-from tunesmith.training.memory_probe import Kept, footprint_of, kept_by
-from tunesmith.training.model import library_class, load_config
+from tunesmith.training.memory_probe import Kept, footprint_of, kept_by, own_tensors
+from tunesmith.training.model import load_config, skeleton
 from tunesmith.training.score_model import HEAD, ScoreModel
-from tunesmith.training.targets import is_outside
+from tunesmith.training.targets import is_outside, last_parts, linear_layers, require_targets, wanted_layers
 from tunesmith.training.vision_parts import beyond_parts, freeze_beyond_parts
 
 # The rest is told by these. Models whose layers are of several kinds repeat a pattern of at most so many.
@@ -39,7 +39,21 @@ class PlannedModel:
     """Whether it is known what a forward pass keeps; else the footprint holds nothing of that."""
 
     adapter_bytes: int
-    """Of the trained weights of an adapter as they are written; 0 for full tuning."""
+    """Of an adapter's weights as they are written; 0 for full tuning."""
+
+
+@dataclass(frozen=True)
+class _PlannedAdapter:
+    """An adapter that has no weights yet."""
+
+    trained: int
+    """Numbers that are trained."""
+
+    first_parts: int
+    """Bytes of what PiSSA began with, which is kept in memory and written beside the trained weights."""
+
+    is_placed: bool
+    """Whether the first layers have some that it is put on."""
 
 
 def planned_model(folder: Path, spec: JobSpec, continued: Path | None, *, on_gpu: bool) -> PlannedModel:
@@ -51,45 +65,80 @@ def planned_model(folder: Path, spec: JobSpec, continued: Path | None, *, on_gpu
         AdapterError: the adapter cannot be put on the model.
     """
     config = load_config(folder, spec.model.modality)
-    adapter = adapter_spec_of(continued) if continued is not None else spec.adapter
-    whole = _built(config, spec, adapted=adapter is not None)
-    part = _built(_shortened(config), spec, adapted=adapter is not None)
-    names, beyond = None, None
-    if adapter is not None:
-        with torch.device("meta"):
-            new_adapter(part, adapter, 0, HEAD if _scores(spec) else None, beyond_parts(part, spec))
-        names, beyond = _trained_by_layer(part), beyond_parts(whole, spec)
-    depth = config.get_text_config().num_hidden_layers / part.config.get_text_config().num_hidden_layers
+    is_adapted = continued is not None or spec.adapter is not None
     dtype = torch.bfloat16 if spec.model.dtype == "bfloat16" else torch.float32
-    language_model = (ScoreModel if _scores(spec) else LanguageModel)(part, _CPU, dtype)
-    kept = _counted(language_model)
+    whole, part = (_built(each, spec, adapted=is_adapted) for each in (config, _shortened(config)))
+    adapter = _adapter(spec, continued, whole, part)
+    depth = config.get_text_config().num_hidden_layers / part.config.get_text_config().num_hidden_layers
+    language_model = (ScoreModel if _head(spec) else LanguageModel)(part, _CPU, dtype)
+    kept = _counted(language_model) if adapter is None or adapter.is_placed else None
     scaled = Kept(kept.per_token * depth, kept.per_pass * depth) if kept is not None else Kept(0, 0)
     footprint = footprint_of(language_model, scaled, spec.optimization, on_gpu=on_gpu)
     parameters = sum(parameter.numel() for parameter in whole.parameters())
-    trained = _requiring_grad(whole) if names is None else _trained(whole, names, beyond)
+    adapter_bytes = 4 * adapter.trained + adapter.first_parts if adapter is not None else 0
     footprint = replace(
         footprint,
-        weights=sum(parameter.nbytes for parameter in whole.parameters()) + (4 * trained if names is not None else 0),
+        weights=sum(tensor.nbytes for tensor in own_tensors(whole)) + adapter_bytes,
         parameters=parameters,
-        trained=trained,
+        trained=_requiring_grad(whole) if adapter is None else adapter.trained,
         layers=whole.config.get_text_config().num_hidden_layers,
     )
     if spec.model.quantization is not None:
         footprint = _quantized(footprint, whole, spec)
-    return PlannedModel(footprint, kept is not None, 4 * trained if names is not None else 0)
+    return PlannedModel(footprint, kept is not None, adapter_bytes)
 
 
-def _scores(spec: JobSpec) -> bool:
-    return spec.model.task == "sequence_classification"
+def _head(spec: JobSpec) -> str | None:
+    """The layer that an adapter trains whole."""
+    return HEAD if spec.model.task == "sequence_classification" else None
 
 
 def _built(config: Any, spec: JobSpec, *, adapted: bool) -> Any:
+    """The model without weights, as it is before an adapter is put into it."""
     dtype = torch.bfloat16 if adapted and spec.model.dtype == "bfloat16" else torch.float32
-    with torch.device("meta"):
-        model = library_class(spec.model).from_config(copy.deepcopy(config), dtype=dtype, trust_remote_code=False)
+    model = skeleton(config, spec.model, dtype)
     if not adapted:
         freeze_beyond_parts(model, spec)
     return model
+
+
+def _adapter(spec: JobSpec, continued: Path | None, whole: Any, part: Any) -> _PlannedAdapter | None:
+    """The adapter that a spec puts into the whole model, if it does; one like it is put into its first layers."""
+    with torch.device("meta"):
+        if continued is not None:
+            return _adapter_to_continue(continued, spec, part)
+        return _new_adapter(spec.adapter, spec, whole, part) if spec.adapter is not None else None
+
+
+def _adapter_to_continue(folder: Path, spec: JobSpec, part: Any) -> _PlannedAdapter:
+    head = _head(spec)
+    sizes = trained_sizes(folder, head)
+    names = _common(adapted_names(sizes), part, head)
+    if names:
+        shape_to_continue(part, folder, spec.adapter, names, head)
+    return _PlannedAdapter(sum(sizes.values()), 0, bool(names))
+
+
+def _new_adapter(adapter: AdapterSpec, spec: JobSpec, whole: Any, part: Any) -> _PlannedAdapter:
+    head, outside, outside_part = _head(spec), beyond_parts(whole, spec), beyond_parts(part, spec)
+    require_targets(whole, adapter, head, outside)
+    targets = adapter.targets
+    layers = {name: layer for name, layer in whole.named_modules() if not is_outside(name, outside)}
+    if targets != ALL_LINEAR:
+        layers = wanted_layers(whole, adapter, head, outside)
+        targets = _common(last_parts(layers), part, head, outside_part)
+    if targets:
+        new_adapter(part, adapter.model_copy(update={"targets": targets}), 0, head, outside_part)
+    by_layer = _trained_by_layer(part)
+    of_layers = sum(by_layer.get(_layer(name, layer), 0) for name, layer in layers.items())
+    of_head = sum(parameter.numel() for parameter in getattr(whole, head).parameters()) if head is not None else 0
+    first_parts = 4 * of_layers if adapter.init == "pissa" else 0
+    return _PlannedAdapter(of_layers + of_head, first_parts, bool(targets))
+
+
+def _common(names: list[str], part: Any, head: str | None, outside: str | None = None) -> tuple[str, ...]:
+    """Those that layers of the part have."""
+    return tuple(sorted(set(names) & set(last_parts(linear_layers(part, head, outside)))))
 
 
 def _shortened(config: Any) -> Any:
@@ -156,14 +205,6 @@ def _trained_by_layer(adapted: torch.nn.Module) -> dict[_Layer, int]:
 
 def _requiring_grad(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def _trained(whole: torch.nn.Module, by_layer: dict[_Layer, int], beyond: str | None) -> int:
-    head = getattr(whole, HEAD, None)
-    of_head = sum(parameter.numel() for parameter in head.parameters()) if head is not None else 0
-    return of_head + sum(
-        by_layer.get(_layer(name, module), 0) for name, module in whole.named_modules() if not is_outside(name, beyond)
-    )
 
 
 def _quantized(footprint: Footprint, whole: Any, spec: JobSpec) -> Footprint:

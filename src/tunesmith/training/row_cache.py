@@ -7,7 +7,8 @@ depend on: which of them, the model's tokenizer and template, the method, the le
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -20,12 +21,11 @@ from safetensors.numpy import save_file
 import tunesmith.data
 import tunesmith.training
 from tunesmith.spec.job import AttemptSpec
+from tunesmith.training.fingerprint import digest_of, tokenizer_digest
 from tunesmith.training.preparation import Preparation
 from tunesmith.training.row_block import RowBlock
 from tunesmith.training.row_source import RowSource
 from tunesmith.training.shapes import R
-
-_TOKENIZER_FILES = {".json", ".jinja", ".txt", ".model"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ def kept_rows(attempt: AttemptSpec, source: RowSource, preparation: Preparation[
         "share": source.share,
         "seed": source.seed if is_drawn else None,
         "limit": source.limit,
-        "model": _digest_of(path for path in attempt.inputs.model.rglob("*") if path.suffix in _TOKENIZER_FILES),
+        "tokenizer": tokenizer_digest(attempt.inputs.model),
+        # Which class of tokenizer it is, and where the model stops, may be said here alone.
+        "config": digest_of([attempt.inputs.model / "config.json"]),
         "shape": repr(preparation.shape),
         "max_length": preparation.max_length,
         "over_long": data.over_long,
@@ -90,15 +92,26 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, aside, {"sha256": _sha256(arrays)}
-        )
-        aside.replace(path)
+        with whole_file(path) as aside:
+            save_file(whole, aside, {"sha256": _sha256(arrays)})
     except SafetensorError as error:
         raise OSError(str(error)) from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write a file that is to be absent or whole. What a crash of the machine may tear, digests find.
+
+    Raises:
+        OSError: it cannot be put in its place.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield aside
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -111,17 +124,9 @@ def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _digest_of(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(f"{path.name} {path.stat().st_size} ".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 @cache
 def _code() -> str:
     """What stands for the code that prepares rows: a change of it must not find what it would make otherwise."""
     folders = [Path(place) for package in (tunesmith.data, tunesmith.training) for place in package.__path__]
-    own = _digest_of(path for folder in folders for path in folder.rglob("*.py"))
+    own = digest_of(path for folder in folders for path in folder.rglob("*.py"))
     return " ".join([own, *(f"{name} {version(name)}" for name in ("transformers", "tokenizers", "jinja2"))])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.training.row_block import RowBlock, joined
-from tunesmith.training.row_cache import read_arrays, write_arrays
+from tunesmith.training.row_cache import read_arrays, whole_file, write_arrays
 
 _PART_ROWS = 8192
 _MIN_ROWS = 1024
@@ -49,6 +49,7 @@ class RowShelf:
         self._place_of = np.zeros(rows, dtype=np.int32)
         self._taken_up = np.zeros(rows, dtype=np.bool_)
         self._waiting: list[tuple[NDArray[np.int64], RowBlock]] = []
+        self._is_full = False
         if folder is not None and folder.is_dir():
             os.utime(folder)
             for path in sorted(folder.glob("part-*.safetensors")):
@@ -59,9 +60,9 @@ class RowShelf:
         return self._part_of[numbers] >= 0
 
     def take(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], RowBlock | None]:
-        """Rows that are on disk, in any order, with their numbers. Those that are broken are left out and forgotten."""
+        """Rows that are on disk, in any order, with their numbers. Others are left out, broken ones forgotten."""
         by_part: defaultdict[int, list[int]] = defaultdict(list)
-        for number in numbers.tolist():
+        for number in numbers[self.has(numbers)].tolist():
             by_part[int(self._part_of[number])].append(number)
         found: list[int] = []
         blocks: list[RowBlock] = []
@@ -80,21 +81,23 @@ class RowShelf:
         """Leave rows that were prepared, once there are enough of them.
 
         Raises:
-            OSError: they cannot be written.
+            OSError: they cannot be written. No more are then left, as every part would fill the volume again.
         """
-        if self._folder is None or self._taken_up[numbers].any():
+        if self._folder is None or self._is_full or self._taken_up[numbers].any():
             return
         self._taken_up[numbers] = True
         self._waiting.append((numbers, rows))
         self._write(_PART_ROWS)
 
     def keep(self) -> None:
-        """Leave what waits, if it is worth a part of its own.
+        """Leave what waits, if it is worth a part of its own, and mark the folder as used.
 
         Raises:
             OSError: it cannot be written.
         """
         self._write(_MIN_ROWS)
+        if self._folder is not None and self._folder.is_dir():
+            os.utime(self._folder)
 
     def _write(self, least: int) -> None:
         if self._folder is None or sum(len(numbers) for numbers, _ in self._waiting) < least:
@@ -105,11 +108,17 @@ class RowShelf:
         ends = np.cumsum(rows.lengths.sum(1), dtype=np.int64)
         pieces = np.split(rows.tokens, ends[:-1])
         checks = np.array([zlib.crc32(piece.tobytes()) for piece in pieces], dtype=np.uint32)
-        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"part-{uuid.uuid4().hex}.safetensors"
-        path.with_suffix(".tokens").write_bytes(rows.tokens.tobytes())
         bare = vars(replace(rows, tokens=rows.tokens[:0]))
-        write_arrays(path, {**bare, "numbers": numbers, "checks": checks})
+        tokens = path.with_suffix(".tokens")
+        try:
+            with whole_file(tokens) as aside:
+                aside.write_bytes(rows.tokens.tobytes())
+            write_arrays(path, {**bare, "numbers": numbers, "checks": checks})
+        except OSError:
+            self._is_full = True
+            tokens.unlink(missing_ok=True)
+            raise
         self._find(path)
 
     def _find(self, path: Path) -> None:

@@ -5,8 +5,6 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
 
 import psutil
 import torch
@@ -14,11 +12,7 @@ import torch
 from tunesmith.spec.errors import OutOfMemoryError
 from tunesmith.spec.job import JobSpec
 from tunesmith.training.reporting import peak_memory
-from tunesmith.training.task import MicroBatch
-
-Phase = Literal[
-    "check", "loading", "forward", "backward", "optimizer", "evaluation", "sampling", "saving", "verification"
-]
+from tunesmith.training.whereabouts import LINES_SHOWN, Phase, Whereabouts
 
 _PHASES: dict[Phase, str] = {
     "check": "for the check of the job",
@@ -40,29 +34,6 @@ _SIGNS = (
     os.strerror(errno.ENOMEM),  # files that are mapped into memory
 )
 
-_LINES_SHOWN = 20
-
-
-@dataclass
-class Whereabouts:
-    """What the worker does at the moment."""
-
-    phase: Phase
-    step: int | None = None
-    """1-based; none outside of the training."""
-
-    batch: MicroBatch | None = None
-    """What goes through the model."""
-
-    def enter(self, phase: Phase, step: int | None = None, batch: MicroBatch | None = None) -> None:
-        """Begin with something else."""
-        self.phase, self.step, self.batch = phase, step, batch
-
-    @property
-    def lines(self) -> tuple[int, ...]:
-        """First lines of the rows that go through the model."""
-        return tuple(sorted(set(self.batch.lines)))[:_LINES_SHOWN] if self.batch is not None else ()
-
 
 def is_shortage(error: BaseException) -> bool:
     """Whether an error says that memory does not suffice, on a GPU or a processor."""
@@ -81,7 +52,7 @@ def too_little_memory(error: Exception, at: Whereabouts, spec: JobSpec) -> OutOf
     sentences = [f"The device's memory does not suffice {where}: {detail.rstrip('.')}."]
     if at.batch is not None:
         lines = sorted(set(at.batch.lines))
-        shown = ", ".join(map(str, at.lines)) + (", ..." if len(lines) > _LINES_SHOWN else "")
+        shown = ", ".join(map(str, at.lines)) + (", ..." if len(lines) > LINES_SHOWN else "")
         sentences.append(f"{at.batch.tokens:,} tokens went through the model at once, those of the lines {shown}.")
     sentences.append(_memory(torch.device("cuda" if torch.cuda.is_initialized() else "cpu")))
     return OutOfMemoryError(" ".join(sentences), hint=_hint(at, spec))

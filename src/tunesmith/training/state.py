@@ -65,8 +65,9 @@ class Progress(Frozen):
 
     levels: Levels = Levels()
     """What the steps so far were like."""
+
     portion: Portion | None = None
-    """What memory suffices for, once that was found out; none = what the task begins with."""
+    """What went through the model at once; none = before the first checkpoint."""
 
     sampled_step: int = -1
     """The last step after which the prompts were asked; -1 = not even before training."""
@@ -126,6 +127,11 @@ def fingerprints_in(folder: Path, expected: Fingerprints) -> Fingerprints:
         if getattr(found, name) != getattr(expected, name):
             raise CheckpointError(f"{folder.name} belongs to another training: it had {what}.")
     return found
+
+
+def read_progress(folder: Path) -> Progress:
+    """How far the training of a checkpoint was, once its fingerprints were looked at."""
+    return Progress.model_validate(_read(folder)["progress"])
 
 
 def seed_all(seed: int) -> None:

@@ -97,7 +97,8 @@ class StepReports:
         self.pace.step(outcome.tokens)
         self._watch(outcome, loss / outcome.trained, norm)
         if outcome.step % self._every == 0 or outcome.step == self._total:
-            self._report(outcome)
+            eta = self.pace.outlook(self._total - outcome.step)
+            self._report(outcome.step, outcome.tokens_total, outcome.rate, eta)
         elif time.monotonic() - self._told >= _PROGRESS_SECONDS:
             self._told = time.monotonic()
             self._reporter.write(
@@ -107,6 +108,11 @@ class StepReports:
                 tokens_total=outcome.tokens_total,
                 eta_seconds=self.pace.outlook(self._total - outcome.step),
             )
+
+    def end(self, progress: Progress, rate: float) -> None:
+        """Report the steps that were not yet, where the training ends before its total. `rate` is of the last."""
+        if self.window.steps:
+            self._report(progress.step, progress.tokens, rate, 0.0)
 
     def _watch(self, outcome: Outcome, loss: float, norm: float) -> None:
         self.levels, alarms = watched(self.levels, loss, norm)
@@ -121,23 +127,23 @@ class StepReports:
                 lines=tuple(self._task.lines(outcome.sequences)[:_LINES_SHOWN]),
             )
 
-    def _report(self, outcome: Outcome) -> None:
+    def _report(self, step: int, tokens_total: int, rate: float, eta: float) -> None:
         window, self.window = self.window, Window()
         self._told = time.monotonic()
         means = means_of(window.figures)
         self._reporter.write(
             events.Metrics,
-            step=outcome.step,
+            step=step,
             total_steps=self._total,
-            epoch=self._order.epochs_after(outcome.step),
+            epoch=self._order.epochs_after(step),
             loss=window.loss / window.trained,
             token_accuracy=means.pop(TOKEN_ACCURACY, None),
-            learning_rate=outcome.rate,
+            learning_rate=rate,
             grad_norm=window.norms / window.steps,
-            tokens_total=outcome.tokens_total,
+            tokens_total=tokens_total,
             tokens_per_second=self.pace.speed(),
             memory_bytes=peak_memory(self._task.device),
-            eta_seconds=self.pace.outlook(self._total - outcome.step),
+            eta_seconds=eta,
             extra=means,
         )
 

@@ -65,6 +65,12 @@ class _Window:
     groups: Sequence[tuple[int, ...]]
     """Rows of each sequence, in the order of training."""
 
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence."""
+        tokens = self.rows.tokens
+        return [sum(tokens[row] for row in group) for group in self.groups]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -79,6 +85,9 @@ class Plan:
     tokens: int
     trained_tokens: int
     """Of a pass."""
+
+    longest: int
+    """Tokens of a sequence for which memory is to suffice: twice the longest of these, as others may be longer."""
 
 
 class StreamOrder:
@@ -127,9 +136,14 @@ class StreamOrder:
         return self._preparation.seen
 
     @property
+    def step(self) -> int:
+        """Steps so far, of this attempt and those before it."""
+        return max(self._places)
+
+    @property
     def place(self) -> Place:
         """Behind the last step."""
-        return self._places[max(self._places)]
+        return self._places[self.step]
 
     def __getitem__(self, sequence: int) -> list[TokenRow]:
         """The rows of a sequence of one of the last steps."""
@@ -207,12 +221,13 @@ class StreamOrder:
         rows, seen = self._pieces.rows, self.seen
         numbers = np.concatenate([self._pieces.numbers(piece) for each in self._windows for piece in self._in(each)])
         share = rows.bytes / rows.bytes_of(numbers)
-        sequences = sum(len(opened.groups) for opened in self._windows.values())
+        lengths = [length for opened in self._windows.values() for length in opened.lengths]
         return Plan(
             rows=len(numbers),
-            sequences=max(1, round(sequences * (share if self._packing else len(rows) / len(numbers)))),
+            sequences=max(1, round(len(lengths) * (share if self._packing else len(rows) / len(numbers)))),
             tokens=round(seen.tokens * share),
             trained_tokens=round(seen.trained_tokens * share),
+            longest=min(2 * max(lengths), self._preparation.max_length),
         )
 
     def _drawn(self, place: Place) -> tuple[list[int], Place]:

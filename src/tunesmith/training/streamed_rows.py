@@ -29,8 +29,6 @@ class StreamedRows:
 
     train: StreamOrder
     validation: Sequence[TokenRow]
-    max_length: int
-    """Tokens of a sequence."""
 
 
 def stream_rows(
@@ -59,7 +57,7 @@ def stream_rows(
     stream = _begun(attempt, rows, source, preparation, workplace)
     validation = read_validation(attempt, tokenizer, shape, workplace)
     _report_plan(attempt, stream, preparation, len(validation), workplace)
-    return StreamedRows(stream, validation, preparation.max_length)
+    return StreamedRows(stream, validation)
 
 
 def _begun(
@@ -120,7 +118,7 @@ def _report_end(stream: StreamOrder, preparation: Preparation[TokenRow], workpla
             workplace.reporter.note(f"{lines.count:,} rows were {what} the length limit (first lines: {shown}).")
     workplace.reporter.note(
         f"{seen.rows + seen.left_out:,} of {stream.rows:,} rows were prepared as the training went on, and "
-        f"{stream.place.rows:,} rows trained in {stream.epochs_after(stream.total):.3f} passes.",
+        f"{stream.place.rows:,} rows trained in {stream.epochs_after(stream.step):.3f} passes.",
         warn=False,
     )
     workplace.run.write_receipt(receipt_of(preparation, stream.samples))

@@ -20,18 +20,7 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None, outside:
     Raises:
         AdapterError: one does not; `param` is the field's path.
     """
-    config = model.config
-    text = config.get_text_config()  # of a model that sees, either may say so
-    is_tied = getattr(text, "tie_word_embeddings", False) or getattr(config, "tie_word_embeddings", False)
-    tied = model.get_output_embeddings() if is_tied else None
-    layers = {
-        name: part
-        for name, part in model.named_modules()
-        if isinstance(part, torch.nn.Linear | Conv1D)
-        and name != head
-        and part is not tied
-        and not is_outside(name, outside)
-    }
+    layers = linear_layers(model, head, outside)
     if adapter.targets != ALL_LINEAR:
         unknown = [target for target in adapter.targets if not any(_is_meant(target, name) for name in layers)]
         if unknown:
@@ -41,8 +30,29 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None, outside:
                 hint=f"Its linear layers: {', '.join(last_parts(layers))}; or use `all-linear`.",
             )
     if adapter.init == "pissa":
-        wanted = {name: part for name, part in layers.items() if _is_target(adapter, name, part, model)}
-        _require_parts(wanted, adapter.rank)
+        _require_parts(wanted_layers(model, adapter, head, outside), adapter.rank)
+
+
+def linear_layers(model: Any, head: str | None, outside: str | None = None) -> dict[str, Any]:
+    """Layers of a model that an adapter can be put on, by their names. Arguments as for `require_targets`."""
+    config = model.config
+    text = config.get_text_config()  # of a model that sees, either may say so
+    is_tied = getattr(text, "tie_word_embeddings", False) or getattr(config, "tie_word_embeddings", False)
+    tied = model.get_output_embeddings() if is_tied else None
+    return {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(part, torch.nn.Linear | Conv1D)
+        and name != head
+        and part is not tied
+        and not is_outside(name, outside)
+    }
+
+
+def wanted_layers(model: Any, adapter: AdapterSpec, head: str | None, outside: str | None = None) -> dict[str, Any]:
+    """Those that an adapter asks for. Arguments as for `require_targets`."""
+    layers = linear_layers(model, head, outside)
+    return {name: part for name, part in layers.items() if _is_target(adapter, name, part, model)}
 
 
 def is_outside(name: str, outside: Any) -> bool:

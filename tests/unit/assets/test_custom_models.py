@@ -58,8 +58,8 @@ def test_the_commit_of_the_base_below_a_checkpoint_is_kept(models, tmp_path):
     for name, content in ADAPTER.items():
         (folder / name).write_bytes(content)
     checkpoint = Checkpoint(
-        number=1, id="1" * 32, job_id="2" * 32, attempt=1, step=3, path=str(folder), offered=True, metrics={}, files=(),
-        created_at=1.5,
+        number=1, id="1" * 32, job_id="2" * 32, attempt=1, step=3, path=str(folder), offered=True, metrics={},
+        score=None, files=(), created_at=1.5,
     )  # fmt: skip
     brought = models.from_checkpoint(WANTED, checkpoint)
     assert (brought.model.base, brought.model.base_revision) == ("owner/base", "c" * 40)

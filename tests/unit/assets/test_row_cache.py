@@ -1,6 +1,7 @@
 """Prepared rows that workers leave: whose they are, and how long they stay."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def test_what_was_unused_for_longest_goes_first_and_only_as_much_as_needed(tmp_p
     middle = _left(cache, "second", blob, "middle", used=2)
     cache.tidy()
     assert [folder.exists() for folder in (old, middle, young)] == [False, True, True]
+
+
+def test_rows_that_may_be_in_use_are_spared_though_there_is_too_much(tmp_path: Path, storage: Storage) -> None:
+    cache, blob = RowCache(tmp_path / "rows", storage, 50), storage.put(b"a")
+    minute_ago = _left(cache, "org", blob, "running", used=time.time() - 60)
+    day_ago = _left(cache, "org", blob, "ended", used=time.time() - 24 * 3600)
+    cache.tidy()
+    assert [folder.exists() for folder in (minute_ago, day_ago)] == [True, False]
 
 
 def test_rows_go_with_the_content_that_they_were_made_of(tmp_path: Path, storage: Storage) -> None:

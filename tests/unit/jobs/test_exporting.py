@@ -7,6 +7,9 @@ import pytest
 from tunesmith.assets.models import ProducedModels
 from tunesmith.jobs.export_orders import ExportOrders
 from tunesmith.jobs.exporting import MAX_WAITING, Exporter, Exports
+from tunesmith.jobs.service import run_directory
+from tunesmith.jobs.stalls import Patience
+from tunesmith.rundir import EventWriter
 from tunesmith.runners import Exit
 from tunesmith.spec import events
 from tunesmith.spec.errors import (
@@ -19,7 +22,9 @@ from tunesmith.spec.errors import (
     UnsupportedError,
 )
 from tunesmith.spec.export import Verification
-from tunesmith.store import models
+from tunesmith.spec.job import SelectionSpec, Submission
+from tunesmith.store import events as stored_events
+from tunesmith.store import exports, jobs, models
 
 NOW = "2026-01-01T00:00:00Z"
 CHECK = Verification(
@@ -50,8 +55,8 @@ def kitchen(house, tmp_path):
         def __init__(self):
             self.restart()
 
-        def restart(self):
-            self.tick = Exporter(house.database, house.runner, orders, folder).tick
+        def restart(self, limit=1800):
+            self.tick = Exporter(house.database, house.runner, orders, folder, Patience(warning=600, limit=limit)).tick
 
         def make(self):
             return self.exports.create("ft:m", "merged", dtype=None, quantization=None)
@@ -70,6 +75,7 @@ def kitchen(house, tmp_path):
             self.runner.end(Exit(code=0))
 
     Kitchen.folder = folder
+    Kitchen.orders = orders
     return Kitchen()
 
 
@@ -127,7 +133,47 @@ def test_an_export_whose_worker_is_lost_is_begun_anew_and_fails_the_third_time(k
     kitchen.tick()
     failed = kitchen.look(export)
     assert (failed.state, failed.error.code) == ("failed", "worker_lost")
-    assert "3 times, the last time with signal 9" in failed.error.message
+    assert "3 times, the last time: signal 9" in failed.error.message
+
+
+def test_an_export_whose_memory_ran_out_fails_at_once_and_says_so(kitchen):
+    export = kitchen.make()
+    kitchen.tick()
+    kitchen.runner.end(Exit(signal=9, out_of_memory=True))
+    kitchen.tick()
+    failed = kitchen.look(export)
+    assert (failed.state, failed.attempts, failed.error.code) == ("failed", 1, "out_of_memory")
+    assert "machine with more memory" in failed.error.hint
+
+
+def test_a_worker_whose_end_nobody_saw_is_said_to_be_that(kitchen):
+    export = kitchen.make()
+    for _ in range(3):
+        kitchen.tick()
+        kitchen.runner.end(Exit())
+        kitchen.tick()
+    assert kitchen.look(export).error.message == (
+        "The worker was lost 3 times, the last time: nobody saw how it ended."
+    )
+
+
+def test_an_export_that_hangs_is_removed_and_does_not_hold_up_the_others(kitchen):
+    hung, next_one = kitchen.make(), kitchen.make()
+    kitchen.restart(limit=1e-9)
+    for attempt in (1, 2, 3):
+        kitchen.tick()
+        kitchen.runner.report(events.Started(at=NOW, pid=1, host="h", device="cpu"))
+        kitchen.tick()
+        kitchen.tick()
+        assert kitchen.runner.stops == [(number, True) for number in range(1, attempt + 1)]
+        # Somebody else's memory ran out meanwhile: that is not why this one ended.
+        kitchen.runner.end(Exit(signal=9, out_of_memory=True))
+        kitchen.tick()
+    failed = kitchen.look(hung)
+    assert (failed.state, failed.error.code) == ("failed", "worker_lost")
+    assert "without a sign of getting on" in failed.error.message
+    kitchen.tick()
+    assert kitchen.look(next_one).state == "running"
 
 
 def test_the_next_server_follows_a_worker_that_the_last_one_left(kitchen):
@@ -163,6 +209,21 @@ def test_a_deleted_export_ends_its_worker_and_leaves_nothing(kitchen):
     assert not (kitchen.folder / export.id).exists()
     with pytest.raises(ExportNotFoundError):
         kitchen.look(export)
+
+
+def test_a_deleted_export_ends_a_worker_whose_handle_was_never_written_down(kitchen, house):
+    export = kitchen.make()
+    kitchen.tick()
+    with house.database.write() as connection:
+        exports.change(connection, export.id, handle=None)
+    kitchen.runner.found = {"pid": 1}
+    kitchen.exports.delete("ft:m", export.id)
+    kitchen.tick()
+    assert kitchen.runner.stops == [(1, True)]
+    assert (kitchen.folder / export.id).exists()
+    kitchen.runner.end(Exit(signal=9))
+    kitchen.tick()
+    assert not (kitchen.folder / export.id).exists()
 
 
 def test_deleting_a_model_deletes_its_exports(kitchen):
@@ -220,3 +281,29 @@ def test_only_so_many_exports_wait_at_a_time(kitchen):
         kitchen.make()
     with pytest.raises(BusyError, match="20 exports wait already"):
         kitchen.make()
+
+
+@pytest.mark.parametrize(("result", "finish"), [("last", (30, 1.3, 2.4)), ("best", (20, 1.2, 2.2))])
+def test_the_figures_of_an_export_are_of_the_step_that_its_weights_are_of(kitchen, house, tmp_path, result, finish):
+    spec = house.spec().model_copy(update={"selection": SelectionSpec(patience=1, result=result)})
+    job = house.jobs.submit(spec, Submission(dialect="native", request={}))
+    with house.database.write() as connection:
+        for step, train, held_out in ((10, 1.1, 2.5), (20, 1.2, 2.2), (30, 1.3, 2.4)):
+            for kind, loss in (("metrics", train), ("evaluated", held_out)):
+                stored_events.add(
+                    connection, job.id, at=1.0, kind=kind, message="", data={"step": step, "loss": loss}
+                )  # fmt: skip
+        jobs.change(connection, job.id, step=30, attempts=1)
+        models.add(
+            connection, org="local", name=None, id="ft:j", job_id=job.id, base="m", base_revision=None, kind="adapter",
+            path=str(tmp_path / "adapter"), description=None, created_at=1.0,
+        )  # fmt: skip
+    run = run_directory(tmp_path / "jobs", job.id, 1)
+    run.path.mkdir(parents=True, exist_ok=True)
+    writer = EventWriter(run)
+    weights_of = 20 if result == "best" else None
+    writer.write(events.Succeeded(at=NOW, step=30, path="artifact", weights_of=weights_of, logit_change=0.1))
+    writer.close()
+    export = kitchen.exports.create("ft:j", "merged", dtype=None, quantization=None)
+    found = kitchen.orders.write(export).origin.finish
+    assert (found.steps, found.train_loss, found.validation_loss) == finish

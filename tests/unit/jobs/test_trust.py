@@ -175,6 +175,27 @@ def test_a_hung_worker_is_dumped_removed_and_replaced(house, running, saved, tmp
     assert len(house.runner.runs[-1].read_spec().resume_from) == 1
 
 
+def test_a_hung_worker_that_the_server_removed_is_not_told_as_one_without_memory(house, running, tmp_path):
+    impatient = Supervisor(
+        house.database,
+        house.runner,
+        house.supervisor._publisher,
+        house.supervisor._use,
+        tmp_path / "jobs",
+        "server",
+        Patience(warning=1e-9, limit=1e-9),
+    )
+    for _ in range(3):
+        impatient.tick()
+        impatient.tick()
+        house.runner.end(Exit(signal=9, out_of_memory=True))  # of something else that ended meanwhile
+        impatient.tick()
+        house.scheduler.tick()
+    job = house.jobs.get(running.id)
+    assert (job.state, job.error.code) == (State.FAILED, "worker_lost")
+    assert "without a sign of getting on" in job.error.message
+
+
 def test_a_silent_worker_is_warned_of_with_its_step(house, running, metrics, tmp_path):
     house.runner.report(metrics(3))
     patient = Supervisor(

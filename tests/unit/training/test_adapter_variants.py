@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch.nn import Linear
 from torch.nn.functional import cross_entropy
 
 from attempts import LORA, attempt, chat, checkpoint, losses, of_kind, run, write_rows
 from tunesmith.data.rows import read_examples
+from tunesmith.methods import sft
+from tunesmith.rundir import EventWriter, RunDirectory
 from tunesmith.spec.events import Checked, Note, Succeeded
 from tunesmith.spec.job import AdapterSpec, AttemptSpec
 from tunesmith.training import pissa
@@ -18,7 +21,9 @@ from tunesmith.training.adapters import load_adapter, new_adapter, save_adapter
 from tunesmith.training.model import load_model, load_tokenizer
 from tunesmith.training.optim import build_optimizer, learning_rate
 from tunesmith.training.order import DataOrder
+from tunesmith.training.reporting import Reporter
 from tunesmith.training.text import Encoder
+from tunesmith.training.workplace import Workplace
 
 pytestmark = [
     pytest.mark.usefixtures("signals_kept"),
@@ -183,6 +188,22 @@ def test_a_rank_beyond_a_weights_principal_parts_is_refused_at_the_check(
     assert "512" in error.message
 
 
+def test_a_stop_is_heard_between_the_layers_whose_parts_are_sought(
+    tiny_model: Path, tmp_path: Path, rows: Path
+) -> None:
+    polls = {}
+    for variant in ("rslora", "pissa"):
+        order = attempt(tiny_model, rows, adapter=_shape(variant))
+        directory = RunDirectory(tmp_path / variant)
+        directory.write_spec(order)
+        heard: list[None] = []
+        reporter = Reporter(EventWriter(directory))
+        sft.build(order, Workplace(CPU, directory, reporter, lambda heard=heard: heard.append(None)))  # type: ignore[misc]
+        polls[variant] = len(heard)
+    layers = [part for part in load_model(tiny_model, torch.float32, CPU).modules() if isinstance(part, Linear)]
+    assert polls["pissa"] - polls["rslora"] == len(layers) - 1  # all but the head
+
+
 def test_pissa_with_apart_magnitudes_is_refused_by_the_spec() -> None:
     with pytest.raises(ValueError, match="exclude each other"):
         AdapterSpec(**_shape("pissa", decomposed=True))
@@ -329,3 +350,13 @@ def test_the_check_of_targets_reads_no_weights(tiny_model: Path, tmp_path: Path,
     shutil.copytree(tiny_model, bare, ignore=shutil.ignore_patterns("*.safetensors"))
     order = attempt(bare, rows, adapter=LORA | {"targets": ["q_proj"]}, purpose="check")
     assert of_kind(run(order, tmp_path / "run")[1], Checked)
+
+
+def test_a_continued_adapter_that_learnt_nothing_is_no_success(tiny_model: Path, tmp_path: Path, rows: Path) -> None:
+    run(attempt(tiny_model, rows, max_steps=2), tmp_path / "first")
+    start = tmp_path / "first" / "artifact"
+    code, events = run(
+        attempt(tiny_model, rows, continue_from=start, learning_rate=1e-30, max_steps=2), tmp_path / "second"
+    )
+    assert (code, events[-1].error.code) == (1, "artifact")
+    assert "exactly those that it began with" in events[-1].error.message

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from llama_cpp_answers import greedy
 from tunesmith.rundir import EventWriter, RunDirectory
@@ -37,6 +37,7 @@ def build(kind: str, tiny_model: Path, folder: Path) -> Path:
     }  # fmt: skip
     config = {
         "llama": lambda: LlamaConfig(**shape, rope_parameters=SLOWED),
+        "mistral": lambda: MistralConfig(**shape, head_dim=32, sliding_window=None, tie_word_embeddings=False),
         "qwen2": lambda: Qwen2Config(**shape, tie_word_embeddings=False),
         "qwen3": lambda: Qwen3Config(**shape, head_dim=32, tie_word_embeddings=True),
     }[kind]()
@@ -91,7 +92,7 @@ def merged_answer(base: Path, adapter: Path, folder: Path, tokens: int) -> tuple
     return ids.shape[1], tokenizer.decode(answer, skip_special_tokens=True)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3"])
 def test_llama_cpp_reads_a_file_as_the_trained_model(kind: str, tiny_model: Path, tmp_path: Path) -> None:
     base = build(kind, tiny_model, tmp_path / "base")
     adapter = adapt(base, tmp_path / "adapter")
@@ -121,6 +122,15 @@ def test_variants_of_lora_are_merged_by_peft(variant: dict[str, Any], tiny_model
     adapter = adapt(base, tmp_path / "adapter", **variant)
     found = export(order(base, adapter, None), tmp_path / "run").verification
     assert found.kl_divergence < 1e-4
+
+
+@pytest.mark.parametrize("variant", [{"use_rslora": True}, {"use_dora": True}], ids=str)
+def test_llama_cpp_reads_variants_of_lora_as_merged(variant: dict[str, Any], tiny_model: Path, tmp_path: Path) -> None:
+    base = build("mistral", tiny_model, tmp_path / "base")
+    adapter = adapt(base, tmp_path / "adapter", **variant)
+    export(order(base, adapter), tmp_path / "gguf")
+    answer = greedy(tmp_path / "gguf/artifact/model-f32.gguf", TEXT, 8)
+    assert (answer.prompt_tokens, answer.text) == merged_answer(base, adapter, tmp_path / "merged", 8)
 
 
 def test_an_export_that_lost_its_adapter_fails_with_its_figures_and_leaves_nothing(

@@ -7,18 +7,21 @@ import textwrap
 
 import pytest
 import torch
+from transformers.optimization import Adafactor
 
 from attempts import LORA, attempt, chat, checkpoint, judged, losses, of_kind, preferences, run, write_rows
-from tunesmith.spec.events import CheckpointSaved, Healed, Metrics, Portion, Succeeded
+from tunesmith.spec.events import CheckpointSaved, Evaluated, Healed, Metrics, Portion, Succeeded
 from tunesmith.training.healing import smaller_portion
 from tunesmith.training.kto_task import KtoTask
 from tunesmith.training.language_model import LanguageModel
-from tunesmith.training.shortage import Whereabouts, is_shortage
+from tunesmith.training.shortage import is_shortage
 from tunesmith.training.text_task import TextTask
+from tunesmith.training.whereabouts import Whereabouts
 
 pytestmark = pytest.mark.usefixtures("signals_kept")
 
 DROPOUT = LORA | {"dropout": 0.3}
+_OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adafactor": Adafactor}
 TOO_MUCH = 2**46
 """Bytes that no machine gives."""
 
@@ -237,26 +240,53 @@ def test_an_evaluation_is_healed_without_changing_the_training(tiny_model, tmp_p
     assert losses(events) == pytest.approx(losses(plain), abs=1e-5)
 
 
-def _failing_optimizer(monkeypatch, at_call, spoil):
-    """Let the optimizer allocate too much at one call; with `spoil`, after it has changed weights."""
-    real, calls = torch.optim.AdamW.step, []
+def test_the_evaluation_before_the_first_step_is_healed_too(tiny_model, tmp_path, rows, monkeypatch):
+    changes = {"validation": rows, "evaluate_first": True}
+    _, plain = run(attempt(tiny_model, rows, **changes), tmp_path / "plain")
+    _once_too_much(monkeypatch, TextTask, "forward", 1)
+    code, events = run(attempt(tiny_model, rows, on_out_of_memory="shrink", **changes), tmp_path / "healed")
+    assert code == 0
+    assert [(event.step, event.phase, event.again_from) for event in of_kind(events, Healed)] == [(0, "evaluation", 0)]
+    scores = [[(each.step, each.loss) for each in of_kind(some, Evaluated)] for some in (events, plain)]
+    assert [step for step, _ in scores[0]] == [0, 4, 8]
+    assert dict(scores[0]) == pytest.approx(dict(scores[1]), abs=1e-5)
 
-    def greedy(self, closure=None):
+
+def _once_too_much(monkeypatch, owner, method, at_call):
+    """Let one call allocate far too much, once its own work is done."""
+    real, calls = getattr(owner, method), []
+
+    def greedy(*arguments, **named):
+        result = real(*arguments, **named)
         calls.append(1)
-        if len(calls) == at_call and not spoil:
-            torch.empty(TOO_MUCH, dtype=torch.uint8)
-        real(self)
         if len(calls) == at_call:
             torch.empty(TOO_MUCH, dtype=torch.uint8)
+        return result
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", greedy)
+    monkeypatch.setattr(owner, method, greedy)
+
+
+@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_shortage_before_the_optimizer_was_called_does_the_step_again(
+    tiny_model, tmp_path, rows, monkeypatch, optimizer, step
+):
+    changes = {"micro_batch_size": 4, "optimizer": optimizer}
+    _, plain = run(attempt(tiny_model, rows, **changes), tmp_path / "plain")
+    _once_too_much(monkeypatch, torch.nn.utils, "clip_grad_norm_", step)
+    code, events = run(attempt(tiny_model, rows, on_out_of_memory="shrink", **changes), tmp_path / "healed")
+    assert code == 0
+    [healed] = of_kind(events, Healed)
+    assert (healed.step, healed.again_from, healed.phase) == (step, step, "optimizer")
+    assert losses(events) == pytest.approx(losses(plain), abs=1e-4)
 
 
 @pytest.mark.parametrize("call", [1, 4])
 def test_an_optimizer_that_had_not_begun_does_its_step_again(tiny_model, tmp_path, rows, monkeypatch, call):
     changes = {"adapter": DROPOUT, "micro_batch_size": 4}
     _, plain = run(attempt(tiny_model, rows, **changes), tmp_path / "plain")
-    _failing_optimizer(monkeypatch, call, spoil=False)
+    # It makes room for its moments there, once a step for each of its two groups.
+    _once_too_much(monkeypatch, torch.optim.AdamW, "_init_group", 2 * call - 1)
     code, events = run(attempt(tiny_model, rows, on_out_of_memory="shrink", **changes), tmp_path / "healed")
     assert code == 0
     [healed] = of_kind(events, Healed)
@@ -264,12 +294,13 @@ def test_an_optimizer_that_had_not_begun_does_its_step_again(tiny_model, tmp_pat
     assert losses(events)[:call] == pytest.approx(losses(plain)[:call], abs=1e-6)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "adafactor"])
 def test_weights_that_the_optimizer_has_changed_are_taken_back_from_the_last_checkpoint(
-    tiny_model, tmp_path, rows, monkeypatch
+    tiny_model, tmp_path, rows, monkeypatch, optimizer
 ):
-    changes = {"save_steps": 2, "micro_batch_size": 4}
+    changes = {"save_steps": 2, "micro_batch_size": 4, "optimizer": optimizer}
     _, plain = run(attempt(tiny_model, rows, **changes), tmp_path / "plain")
-    _failing_optimizer(monkeypatch, 6, spoil=True)
+    _once_too_much(monkeypatch, _OPTIMIZERS[optimizer], "step", 6)
     code, events = run(attempt(tiny_model, rows, on_out_of_memory="shrink", **changes), tmp_path / "healed")
     assert code == 0
     [healed] = of_kind(events, Healed)
@@ -283,7 +314,7 @@ def test_weights_that_the_optimizer_has_changed_are_taken_back_from_the_last_che
 
 def test_going_back_to_a_checkpoint_keeps_what_was_found_out_since(tiny_model, tmp_path, rows, monkeypatch):
     wanting_memory(monkeypatch, TextTask, "forward", lambda batch: len(batch.lengths) == 2)
-    _failing_optimizer(monkeypatch, 6, spoil=True)
+    _once_too_much(monkeypatch, torch.optim.AdamW, "step", 6)
     changes = {"save_steps": 2, "micro_batch_size": 4, "batch_size": 4, "on_out_of_memory": "shrink"}
     code, events = run(attempt(tiny_model, rows, **changes), tmp_path / "run")
     assert code == 0
@@ -296,9 +327,11 @@ def test_going_back_to_a_checkpoint_keeps_what_was_found_out_since(tiny_model, t
     assert of_kind(events, Succeeded)
 
 
-def test_without_a_checkpoint_spoilt_weights_fail_the_job(tiny_model, tmp_path, rows, monkeypatch):
-    _failing_optimizer(monkeypatch, 1, spoil=True)
-    error = failure(attempt(tiny_model, rows, on_out_of_memory="shrink", micro_batch_size=4), tmp_path / "run")
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_without_a_checkpoint_spoilt_weights_fail_the_job(tiny_model, tmp_path, rows, monkeypatch, optimizer):
+    _once_too_much(monkeypatch, _OPTIMIZERS[optimizer], "step", 1)
+    order = attempt(tiny_model, rows, on_out_of_memory="shrink", micro_batch_size=4, optimizer=optimizer)
+    error = failure(order, tmp_path / "run")
     assert "for the optimizer of step 1" in error.message
 
 

@@ -53,6 +53,36 @@ def test_an_adapter_trained_in_bfloat16_over_a_quantized_base_is_merged_into_the
     assert "quantized to 4 bits (nf4)" in (tmp_path / "export/artifact/README.md").read_text()
 
 
+@pytest.mark.parametrize("options", [
+    ExportOptions(format="merged", dtype="float32", quantization=None),
+    ExportOptions(format="gguf", dtype=None, quantization="f32"),
+], ids=["merged", "gguf"])  # fmt: skip
+@pytest.mark.parametrize("variant", [
+    {"init": "pissa"}, {"init": "pissa", "scaling": "rank_stabilized"}, {"decomposed": True},
+    {"decomposed": True, "scaling": "rank_stabilized"},
+], ids=str)  # fmt: skip
+def test_variants_of_lora_are_exported_as_they_were_trained(
+    tiny_model: Path, tmp_path: Path, variant: dict[str, Any], options: ExportOptions
+) -> None:
+    job = attempt(tiny_model, write_rows(tmp_path / "rows.jsonl", chat(16)), max_steps=4)
+    adapter = job.spec.adapter
+    assert adapter is not None
+    spec = job.spec.model_copy(update={"adapter": adapter.model_copy(update=variant)})
+    found = merged(job.model_copy(update={"spec": spec}), tmp_path, options=options)
+    assert found.base_kl_divergence is not None
+    assert found.kl_divergence < 1e-5 < found.base_kl_divergence
+
+
+def test_principal_parts_of_a_quantized_base_are_merged_into_the_plain_one(tiny_model: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", chat(16))
+    job = attempt(tiny_model, rows, dtype="bfloat16", quantization={"bits": 4}, max_steps=4)
+    adapter = job.spec.adapter
+    assert adapter is not None
+    spec = job.spec.model_copy(update={"adapter": adapter.model_copy(update={"init": "pissa"})})
+    found = merged(job.model_copy(update={"spec": spec}), tmp_path, "bfloat16")
+    assert found.kl_divergence <= found.tolerance
+
+
 def test_held_out_rows_are_continued_from_their_first_answer(tiny_model: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", chat(16))
     held = RowsToAsk(path=rows, reading=Reading(), split=None, seed=1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from attempts import LORA, attempt, chat, judged, labelled, of_kind, preferences, run, write_rows
+from attempts import LORA, attempt, chat, checkpoint, judged, labelled, of_kind, preferences, run, write_rows
 from tunesmith.spec.events import Checked, Failed, Metrics, Prepared
 from tunesmith.training.plan import changed_spec
 from tunesmith.training.plan_model import planned_model
@@ -42,7 +42,9 @@ def huge_model(tiny_model, tmp_path_factory):
 
 
 def planned(order, folder):
-    [checked] = of_kind(run(order, folder)[1], Checked)
+    events = run(order, folder)[1]
+    assert of_kind(events, Checked), events
+    [checked] = of_kind(events, Checked)
     return checked.plan
 
 
@@ -52,6 +54,7 @@ METHODS = [
     ("sft", chat, {"max_length": 48, "epochs": 1.5}),
     ("sft", chat, {"max_samples": 7, "max_steps": 3}),
     ("sft", chat, {"adapter": None}),
+    ("sft", chat, {"adapter": LORA | {"init": "pissa"}}),
     ("sft", chat, {"dtype": "bfloat16"}),
     ("dpo", preferences, {}),
     ("orpo", preferences, {}),
@@ -85,6 +88,9 @@ def test_a_plan_is_what_the_training_then_prepares(tiny_model, tmp_path, method,
     artifact = tmp_path / "train" / "artifact"
     weights = sum(file.stat().st_size for file in artifact.glob("*.safetensors"))
     assert plan.disk.artifact == pytest.approx(weights, rel=0.2, abs=4_000)
+    saved = checkpoint(events, tmp_path / "train", prepared.total_steps).glob("*.safetensors")
+    held = sum(file.stat().st_size for file in saved) + 8 * plan.trained_parameters
+    assert plan.disk.checkpoint == pytest.approx(held, rel=0.2)
 
 
 def test_a_check_reads_the_first_rows_only_and_its_ranges_hold_the_truth(tiny_model, tmp_path):
@@ -117,7 +123,10 @@ def test_parameters_are_counted_without_weights(huge_model, rows):
     assert lora.footprint.trained == LORA["rank"] * linear
 
 
-@pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"adapter": None}, {}])
+PISSA = LORA | {"init": "pissa"}
+
+
+@pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"adapter": None}, {}, {"adapter": PISSA}])
 def test_what_is_counted_without_weights_is_what_a_loaded_model_keeps(tiny_model, rows, changes):
     from tunesmith.training.adapters import new_adapter
     from tunesmith.training.language_model import LanguageModel
@@ -133,7 +142,7 @@ def test_what_is_counted_without_weights_is_what_a_loaded_model_keeps(tiny_model
     language_model.settle()
     loaded = footprint_of(language_model, kept_by(language_model), spec.optimization, on_gpu=False)
     ahead = planned_model(tiny_model, spec, None, on_gpu=False).footprint
-    assert ahead.weights == loaded.weights
+    assert ahead.weights == loaded.weights == sum(each.nbytes for each in (*core.parameters(), *core.buffers()))
     assert ahead.trained == loaded.trained
     assert ahead.per_token == pytest.approx(loaded.per_token, rel=0.1)
     assert ahead.head == loaded.head
@@ -218,3 +227,73 @@ def test_parameters_of_all_layers_are_told_by_the_first_ones(tmp_path, rows, kin
     assert ahead.is_counted
     assert ahead.footprint.trained == sum(each.numel() for each in adapted.parameters() if each.requires_grad)
     assert ahead.footprint.parameters + ahead.footprint.trained == sum(each.numel() for each in adapted.parameters())
+
+
+# --- adapters to continue --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def six_layers(tiny_model, tmp_path_factory):
+    """A model of more layers than a plan counts on."""
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("six")
+    for file in tiny_model.iterdir():
+        if file.suffix != ".safetensors":
+            folder.joinpath(file.name).write_bytes(file.read_bytes())
+    config = AutoConfig.from_pretrained(tiny_model)
+    config.num_hidden_layers = 6
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of plain PEFT
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"use_dora": True},
+        {"r": 1_040, "target_modules": ["q_proj"]},
+        {"use_rslora": True, "rank_pattern": {"layers.4.self_attn.q_proj": 9}},
+        {"target_modules": ["q_proj", "up_proj"], "layers_to_transform": [5]},
+        {"target_modules": r".*layers\.[45]\.self_attn\.(q|v)_proj"},
+        {"target_modules": ["model.layers.5.self_attn.o_proj"]},
+    ],
+    ids=["dora", "high-rank", "ranks-of-their-own", "last-layer", "pattern", "path"],
+)
+def test_an_adapter_to_continue_is_planned_as_what_it_is(six_layers, tmp_path, rows, shape):
+    from peft import LoraConfig, get_peft_model
+
+    from tunesmith.training.adapters import adapter_to_continue
+    from tunesmith.training.language_model import LanguageModel
+    from tunesmith.training.memory_probe import footprint_of, kept_by
+    from tunesmith.training.model import load_model
+
+    device = torch.device("cpu")
+    config = LoraConfig(**{"task_type": "CAUSAL_LM", "r": 4, "target_modules": "all-linear"} | shape)
+    get_peft_model(load_model(six_layers, torch.float32, device), config).save_pretrained(tmp_path / "made")
+    order = attempt(six_layers, rows, continue_from=tmp_path / "made", rows=40, device=CPU, purpose="plan")
+    plan = planned(order, tmp_path / "plan")
+    core = load_model(six_layers, torch.float32, device)
+    adapter_to_continue(core, tmp_path / "made", order.spec.adapter)
+    language_model = LanguageModel(core, device, torch.float32)
+    language_model.settle()
+    loaded = footprint_of(language_model, kept_by(language_model), order.spec.optimization, on_gpu=False)
+    ahead = planned_model(six_layers, order.spec, tmp_path / "made", on_gpu=False).footprint
+    assert plan.trained_parameters == ahead.trained == loaded.trained
+    assert ahead.weights == loaded.weights
+    assert ahead.per_token >= 0.95 * loaded.per_token
+
+
+def test_an_adapter_whose_weights_are_broken_is_refused(tiny_model, tmp_path, rows):
+    run(attempt(tiny_model, rows, max_steps=1), tmp_path / "first")
+    weights = tmp_path / "first/artifact/adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    order = attempt(tiny_model, rows, continue_from=weights.parent, rows=40, device=CPU, purpose="plan")
+    [failed] = of_kind(run(order, tmp_path / "plan")[1], Failed)
+    assert (failed.error.code, failed.error.param) == ("invalid_adapter", "init_from")
+
+
+def test_a_target_in_a_late_layer_is_planned(six_layers, tmp_path, rows):
+    adapter = LORA | {"targets": ["layers.5.self_attn.q_proj"]}
+    plan = planned(attempt(six_layers, rows, adapter=adapter, rows=40, device=CPU, purpose="plan"), tmp_path / "plan")
+    assert plan.trained_parameters == LORA["rank"] * (32 + 32)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attempts import LORA, attempt, chat, checkpoint, losses, of_kind, run, write_rows
-from tunesmith.spec.events import CheckpointSaved, Note, Resumed, Succeeded
+from tunesmith.spec.events import CheckpointSaved, Note, Portion, Resumed, Succeeded
 
 pytestmark = pytest.mark.usefixtures("signals_kept")
 
@@ -76,6 +76,53 @@ def test_resuming_is_bit_identical_for_every_kind_of_training(
 
     whole, resumed = _both(order, tmp_path, 3)
     assert resumed == whole
+
+
+MANY_ROWS = {"batch_size": 100, "epochs": 4.0, "save_steps": 1}
+NO_MEMORY = {"name": "cpu", "memory": 1}
+
+
+@pytest.fixture
+def many_rows(tmp_path: Path) -> Path:
+    return write_rows(
+        tmp_path / "many.jsonl", [{"text": f"Row {each} more " + "w " * (each % 50)} for each in range(100)]
+    )
+
+
+def _portion(folder: Path) -> Portion:
+    return Portion.model_validate(json.loads((folder / "trainer/state.json").read_text())["progress"]["portion"])
+
+
+def test_a_resumed_training_puts_as_much_through_the_model_as_before_whatever_memory_there_is(
+    tiny_model: Path, tmp_path: Path, many_rows: Path
+) -> None:
+    _, whole = run(attempt(tiny_model, many_rows, **MANY_ROWS), tmp_path / "whole")
+    folder = checkpoint(whole, tmp_path / "whole", 2)
+    order = attempt(tiny_model, many_rows, **MANY_ROWS, resume_from=[folder], device=NO_MEMORY)
+    _, resumed = run(order, tmp_path / "resumed")
+    assert of_kind(resumed, Resumed)[0].exactness == "exact"
+    assert losses(resumed) == losses(whole)[2:]
+    assert _portion(checkpoint(resumed, tmp_path / "resumed", 4)).token_budget == _portion(folder).token_budget
+
+
+def test_on_another_device_a_resumed_training_puts_no_more_through_the_model_than_fits_there(
+    tiny_model: Path, tmp_path: Path, many_rows: Path
+) -> None:
+    _, whole = run(attempt(tiny_model, many_rows, **MANY_ROWS), tmp_path / "whole")
+    folder = checkpoint(whole, tmp_path / "whole", 2)
+    _with_fingerprint(folder, "device", "Imaginary GPU")
+    order = attempt(tiny_model, many_rows, **MANY_ROWS, resume_from=[folder], device=NO_MEMORY)
+    _, resumed = run(order, tmp_path / "resumed")
+    assert of_kind(resumed, Resumed)[0].exactness == "approximate"
+    assert _portion(checkpoint(resumed, tmp_path / "resumed", 4)).token_budget < _portion(folder).token_budget
+
+
+def _with_fingerprint(folder: Path, name: str, value: Any) -> None:
+    path = folder / "trainer/state.json"
+    state = json.loads(path.read_text())
+    state["fingerprints"][name] = value
+    path.write_text(json.dumps(state))
+    _without_manifest_check(folder)
 
 
 def _without_manifest_check(folder: Path) -> None:

@@ -221,7 +221,7 @@ def test_prompts_that_cannot_be_asked_are_refused_by_the_check(tiny_model, tmp_p
 @pytest.mark.parametrize("kind", ["classification", "reward"])
 def test_models_that_write_nothing_are_not_asked(tiny_model, tmp_path, kind):
     rows = write_rows(tmp_path / "train.jsonl", labelled(8) if kind == "classification" else preferences(8))
-    parameters = {"labels": ["a", "b", "c"]} if kind == "classification" else {}
+    parameters = {"labels": 3} if kind == "classification" else {}
     order = attempt(
         tiny_model,
         rows,

@@ -1,5 +1,7 @@
 """The best evaluation: chosen, kept, and made the result."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,14 @@ from tunesmith.spec.events import (
     Failed,
     Metrics,
     Note,
+    Sampled,
+    Stopped,
     StoppedEarly,
     Succeeded,
 )
 from tunesmith.spec.job import SelectionSpec
 from tunesmith.training.selection import Choice, is_time_to_end, with_evaluation
+from tunesmith.training.text_task import TextTask
 
 pytestmark = pytest.mark.usefixtures("signals_kept")
 
@@ -81,6 +86,46 @@ def test_a_job_ends_early_and_succeeds_when_evaluations_do_not_improve(train: Ca
     assert [event.step for event in evaluations if event.is_best][-1] == early.best_step
     assert of_kind(events, Metrics)[-1].total_steps == 20
     assert [event.step for event in of_kind(events, CheckpointSaved) if event.offered] == [early.step]
+
+
+def test_an_early_end_is_reported_and_sampled_like_any_other_and_only_once(
+    train: Callable[..., Any], tmp_path: Path
+) -> None:
+    sampling = {"prompts": ["Count."], "every": 50, "max_new_tokens": 2}
+    order = {"selection": {"patience": 1, "min_improvement": 100.0}, "eval_steps": 3, "sampling": sampling}
+    _, plain = train("plain", **order)
+    _, events = train(log_steps=10, **order)
+    assert of_kind(events, StoppedEarly)[0].step == 6
+    [last] = of_kind(events, Metrics)
+    assert (last.step, last.tokens_total) == (6, of_kind(plain, Metrics)[-1].tokens_total)
+    steps = [event.loss for event in of_kind(plain, Metrics)]
+    assert min(steps) < last.loss < max(steps)
+    assert [event.step for event in of_kind(events, Sampled)] == [0, 6]
+    _, resumed = train("resumed", log_steps=10, **order, resume_from=[checkpoint(events, tmp_path / "run", 6)])
+    assert of_kind(resumed, StoppedEarly)
+    assert not of_kind(resumed, Metrics) + of_kind(resumed, Sampled)
+
+
+def test_an_early_end_is_reported_also_where_the_evaluation_that_decides_it_was_interrupted(
+    train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = {"selection": {"patience": 1, "min_improvement": 100.0}, "eval_steps": 3, "log_steps": 10}
+    _, whole = train("whole", **order)
+    real, calls = TextTask.validation_batches, []
+
+    def stopping(self: TextTask) -> Any:
+        calls.append(1)
+        if len(calls) == 3:  # after the check that there are any, and the evaluation of step 3
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self)
+
+    monkeypatch.setattr(TextTask, "validation_batches", stopping)
+    _, events = train(**order)
+    assert of_kind(events, Stopped)[0].step == 6
+    _, resumed = train("resumed", **order, resume_from=[checkpoint(events, tmp_path / "run", 6)])
+    facts = {"step", "loss", "grad_norm", "learning_rate", "tokens_total", "epoch"}
+    [last], [expected] = of_kind(resumed, Metrics), of_kind(whole, Metrics)
+    assert last.model_dump(include=facts) == expected.model_dump(include=facts)
 
 
 def test_without_patience_all_steps_are_trained(train: Callable[..., Any]) -> None:

@@ -120,6 +120,34 @@ def test_a_stream_goes_on_in_the_next_pass_where_fewer_rows_are_left_than_planne
     assert len(ends) == 1
 
 
+def test_a_stream_that_ends_early_succeeds_and_tells_how_far_it_came(tiny_model: Path, tmp_path: Path) -> None:
+    rows = _large(tmp_path / "rows.jsonl")
+    validation = write_rows(tmp_path / "validation.jsonl", map(_row, range(4)))
+    selection = {"patience": 1, "min_improvement": 1000.0}
+    changes: dict[str, Any] = {"batch_size": 205, "epochs": 1.0, "eval_steps": 2, "selection": selection}
+    code, events = run(attempt(tiny_model, rows, validation=validation, **changes), tmp_path / "run")
+    assert code == 0
+    assert of_kind(events, Prepared)[0].total_steps == 100
+    assert "820 rows trained in 0.040 passes" in _messages(events)
+    assert of_kind(events, Succeeded)
+
+
+def test_passes_are_sized_by_the_rows_and_not_by_the_limit_and_a_longer_row_is_trained_all_the_same(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = _large(tmp_path / "rows.jsonl", lambda number: {"text": "long " * 300} if number == 15_000 else _row(number))
+    changes: dict[str, Any] = {"batch_size": 5000, "epochs": 1.0, "max_length": 4096, "micro_batch_size": 64}
+    # 64 rows of 4,096 tokens would take 4.5 GB, or 3.6 with activations computed again; rows of 100 take 1.1.
+    device = {"name": "cpu", "memory": 2 * 10**9}
+    code, events = run(attempt(tiny_model, rows, device=device, **changes), tmp_path / "run")
+    assert code == 0
+    assert "Activations are computed again" not in _messages(events)
+    receipt = RunDirectory(tmp_path / "run").read_receipt()
+    assert receipt is not None
+    (usual, _), *_, (longest, count) = sorted(receipt.lengths)
+    assert (longest > 8 * usual, count) == (True, 1)
+
+
 def test_a_stream_reads_what_an_earlier_one_left_and_passes_over_what_is_broken(
     tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,75 @@
+"""Checks and plans beside each other, with workers that the test lets end."""
+
+from threading import Event, Thread
+
+import pytest
+
+from rows import chat_rows
+from running_server import wait_for
+from stored_jobs import job_spec, plan
+from tunesmith.access.secrets import open_secrets
+from tunesmith.assets.models import BaseModels
+from tunesmith.assets.row_cache import RowCache
+from tunesmith.jobs.admission import Admission
+from tunesmith.jobs.fetching import Fetcher
+from tunesmith.jobs.inputs import InputResolver
+from tunesmith.runners import Exit
+from tunesmith.sources import Limits
+from tunesmith.sources.hub.models import HubModels
+from tunesmith.spec import events
+from tunesmith.spec.job import DataSource
+
+HERE = "https://example.org/rows.jsonl"
+
+
+@pytest.fixture
+def plans_may_end():
+    return Event()
+
+
+@pytest.fixture
+def admission(house, tmp_path, plans_may_end):
+    """An admission whose plans take until the test lets them end, and whose checks end at once."""
+    bases = BaseModels({"m": tmp_path / "m"}, ())
+    hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
+    fetcher = Fetcher(house.database, {}, hub, bases, open_secrets(house.database, tmp_path / "keys"), house.storage)
+    resolver = InputResolver(house.database, bases, hub, house.storage, RowCache(tmp_path / "r", house.storage, 10**7))
+    runner = house.runner
+    runner.purposes = {}
+
+    def start(run, device):
+        runner.runs.append(run)
+        pid = len(runner.runs)
+        runner.purposes[pid] = run.read_spec().purpose
+        runner.report(events.Checked(at="2026-01-01T00:00:00Z", plan=plan()))
+        return {"pid": pid}
+
+    def poll(handle, run):
+        is_plan = runner.purposes[handle["pid"]] == "plan"
+        return None if is_plan and not plans_may_end.is_set() else Exit(code=0)
+
+    runner.start, runner.poll = start, poll
+    return Admission(house.database, runner, fetcher, resolver, house.storage, tmp_path / "checks", "adjust")
+
+
+def test_a_submission_does_not_wait_for_plans(house, admission, plans_may_end):
+    rows = DataSource(kind="http", id=HERE, sha256=house.storage.put(chat_rows()).sha256)
+    admitted = []
+
+    def admit(purpose):
+        admitted.append((purpose, admission.admit("local", job_spec(rows), purpose)))
+
+    plans = [Thread(target=admit, args=["plan"]) for _ in range(2)]
+    check = Thread(target=admit, args=["check"])
+    for thread in plans:
+        thread.start()
+    try:
+        wait_for(lambda: len(house.runner.runs) == 2, 20)
+        check.start()
+        check.join(20)
+        assert [purpose for purpose, _ in admitted] == ["check"]
+    finally:
+        plans_may_end.set()
+        for thread in (*plans, check):
+            thread.join(20)
+    assert sorted(purpose for purpose, _ in admitted) == ["check", "plan", "plan"]

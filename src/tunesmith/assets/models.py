@@ -6,13 +6,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from tunesmith.spec.errors import ModelLoadError, ModelNotFoundError
-from tunesmith.spec.job import Frozen
-from tunesmith.store import exports, models
+from sqlalchemy import Connection
+
+from tunesmith.spec.errors import ConflictError, ModelLoadError, ModelNotFoundError
+from tunesmith.spec.job import Frozen, ModelSpec
+from tunesmith.store import exports, jobs, models
 from tunesmith.store.database import Database
 from tunesmith.store.models import ProducedModel
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_SHOWN = 5
 
 
 class BaseModel(Frozen):
@@ -104,14 +107,44 @@ class ProducedModels:
 
         Raises:
             ModelNotFoundError: no such model.
+            ConflictError: adapters rest on it, or jobs that have not ended use it.
         """
         with self._database.write() as connection:
             model = models.get(connection, self._org, id)
             if model is None:
                 raise ModelNotFoundError(f"No model that a job here produced is called {id!r}.", param="model")
+            _refuse_while_needed(connection, model)
             models.mark_deleted(connection, id, time.time())
             exports.mark_deleted_of_model(connection, id, time.time())
         shutil.rmtree(model.path, ignore_errors=True)
+
+
+def _refuse_while_needed(connection: Connection, model: ProducedModel) -> None:
+    adapters = models.resting_on(connection, model.org, model.id)
+    if adapters:
+        shown = ", ".join(repr(each) for each in adapters[:_SHOWN])
+        more = f" and {len(adapters) - _SHOWN} more" if len(adapters) > _SHOWN else ""
+        raise ConflictError(
+            f"{model.id!r} cannot be deleted: these adapters rest on it: {shown}{more}.",
+            param="model",
+            hint="Delete them first.",
+        )
+    users = jobs.using_model(connection, model.org, model.id)
+    if users:
+        raise ConflictError(
+            f"{model.id!r} cannot be deleted while jobs that have not ended use it (now {len(users)}).",
+            param="model",
+            hint="Wait for their end, or cancel them.",
+        )
+
+
+def weights_below(model: ModelSpec, named: ProducedModel | None) -> ModelSpec:
+    """The whole weights that a job's model stands for, given the produced model of that name, if there is one: those
+    that a produced adapter rests on, or else what the name says."""
+    if named is None:
+        return model
+    base, revision = (named.id, None) if named.kind == "full" else (named.base, named.base_revision)
+    return model.model_copy(update={"base": base, "source": "hub" if revision else "any", "revision": revision})
 
 
 def check_loadable(name: str, path: Path) -> None:

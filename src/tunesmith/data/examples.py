@@ -1,7 +1,7 @@
 """Canonical examples: what every shape of row becomes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -92,6 +92,8 @@ class Text:
     line: int
     text: str
     member: str | None = None
+    label: object = field(default=None, compare=False)
+    """What the row has beside it as `label`, which is no number of a class. Not trained on."""
 
     @property
     def characters(self) -> int:
@@ -160,7 +162,7 @@ class Labelled:
     line: int
     content: Content
     label: int
-    """0 or more."""
+    """0 to 9,999."""
 
     member: str | None = None
 

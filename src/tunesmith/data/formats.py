@@ -188,7 +188,7 @@ def _with_label(row: Mapping[str, Any], shape: Format) -> Format:
         return "kto" if as_flag(label) is not None else shape
     if isinstance(label, bool) or (isinstance(label, str) and label.strip().lower() in ("true", "false")):
         return "kto"
-    return shape if as_class(label) is None or _has_answer(row["messages"]) else "classification"
+    return shape if _has_answer(row["messages"]) else "classification"
 
 
 def _has_answer(turns: Any) -> bool:

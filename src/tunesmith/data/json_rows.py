@@ -9,6 +9,7 @@ import orjson
 
 from tunesmith.data import text_lines
 from tunesmith.data.formats import FORMAT_HINT
+from tunesmith.data.turns import json_fault
 from tunesmith.spec.errors import DatasetError
 
 _ARRAY_HINT = "Write one array of objects, or better one object a line."
@@ -111,8 +112,7 @@ def _strict(text: str, line: int) -> dict[str, Any]:
 
 
 def _refused(line: int, error: Exception) -> DatasetError:
-    reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return DatasetError(f"Line {line} cannot be used: {reason}.", hint=FORMAT_HINT)
+    return DatasetError(f"Line {line} cannot be used: {json_fault(error)}.", hint=FORMAT_HINT)
 
 
 def _require_object(row: Any, line: int) -> None:

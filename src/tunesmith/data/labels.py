@@ -1,6 +1,7 @@
 """Rows with a class, and rows that are tokens already."""
 
 import itertools
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ ID_KEYS = ("token_ids", "input_ids")
 UNTRAINED = -100
 """Label of a position that carries no loss."""
 
+MAX_CLASSES = 10_000
+"""A model gives each a score of its own, so a stray number must not decide how many there are."""
+
 _MAX_ID = 2**31 - 1
 
 
@@ -22,7 +26,7 @@ def read_text(row: Mapping[str, Any], line: int) -> Text:
     Raises:
         RowError: the row cannot be trained.
     """
-    return Text(line, text_of(row, "text"))
+    return Text(line, text_of(row, "text"), label=row.get("label"))
 
 
 def as_class(value: Any) -> int | None:
@@ -30,6 +34,13 @@ def as_class(value: Any) -> int | None:
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) < 10:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def no_class(value: Any) -> str:
+    """Why a value is not the number of a class."""
+    return (
+        f"`label` must be the number of a class, an integer from 0 to {MAX_CLASSES - 1:,}, got {reprlib.repr(value)}."
+    )
 
 
 def read_classification(row: Mapping[str, Any], line: int) -> Labelled:
@@ -41,8 +52,8 @@ def read_classification(row: Mapping[str, Any], line: int) -> Labelled:
     if "label" not in row:
         raise RowError("label", "`label` is missing.")
     label = as_class(row["label"])
-    if label is None:
-        raise RowError("label", f"`label` must be the number of a class, 0 or more, got {row['label']!r}.")
+    if label is None or label >= MAX_CLASSES:
+        raise RowError("label", no_class(row["label"]))
     if "messages" not in row:
         return Labelled(line, text_of(row, "text"), label)
     turns = messages_of(row, "messages")

@@ -1,6 +1,7 @@
 """Turns of a conversation, as OpenAI's `messages` write them."""
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -213,4 +214,16 @@ def from_json_text(text: str, path: str) -> Any:
     try:
         return json.loads(text) if text.strip() else []
     except (ValueError, RecursionError) as error:
-        raise RowError(path, f"`{path}` is a string, but not JSON: {error}.") from error
+        raise RowError(path, f"`{path}` is a string, but not JSON: {json_fault(error)}.") from error
+
+
+def json_fault(error: Exception) -> str:
+    """Why a JSON text could not be decoded."""
+    match error:
+        case RecursionError():
+            return "it is nested too deeply"
+        case ValueError() if not isinstance(error, json.JSONDecodeError):
+            # Python's guard against numbers that take long to convert.
+            return f"it has an integer of more than {sys.get_int_max_str_digits():,} digits"
+        case _:
+            return str(error)

@@ -71,6 +71,7 @@ _REFUSALS = {
 
 
 # An escaped U+0000, whose own backslash is not escaped.
+_MAX_DIGITS = 1_000
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -158,13 +159,15 @@ def parse_json(text: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        json.JSONDecodeError: it is no JSON, repeats a key, holds NaN or Infinity, U+0000 or half of a surrogate pair,
-            or is nested too deeply.
+        json.JSONDecodeError: it is no JSON, repeats a key, holds NaN or Infinity, U+0000, half of a surrogate pair or
+            an integer of more than 1,000 digits, or is nested too deeply.
     """
     if _NUL.search(text):
         raise json.JSONDecodeError("it holds the character U+0000", "", 0)
     try:
-        parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        parsed = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_short
+        )
         json.dumps(parsed, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise json.JSONDecodeError("it holds half of a surrogate pair", "", 0) from None
@@ -187,6 +190,12 @@ def _finite(text: str) -> float:
     if math.isinf(number):
         raise json.JSONDecodeError(f"{text[:40]} is not a finite number", "", 0)
     return number
+
+
+def _short(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise json.JSONDecodeError(f"an integer of more than {_MAX_DIGITS:,} digits is too long", "", 0)
+    return int(text)
 
 
 def _no_constant(name: str) -> Never:

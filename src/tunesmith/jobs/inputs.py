@@ -1,9 +1,8 @@
 """From a spec to the local paths that a worker reads."""
 
 from pathlib import Path
-from typing import Literal
 
-from tunesmith.assets.models import BaseModels, check_loadable
+from tunesmith.assets.models import BaseModels, check_loadable, weights_below
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec.errors import AdapterError, CheckpointNotFoundError, ModelNotFoundError, UnavailableError
@@ -53,12 +52,14 @@ class InputResolver:
         """
         if model.kind == "full":
             return Path(model.path), None
-        source: Literal["hub", "any"] = "hub" if model.base_revision else "any"
-        below = ModelSpec(base=model.base, dtype="float32", source=source, revision=model.base_revision)
+        below = weights_below(ModelSpec(base=model.id, dtype="float32"), model)
         return self._base(model.org, below), Path(model.path)
 
     def _model(self, org: str, spec: JobSpec) -> tuple[Path, Path | None]:
         """The folder of the weights below, and that of the adapter to continue from."""
+        with self._database.read() as connection:
+            produced = models.get(connection, org, spec.model.base)
+        below = weights_below(spec.model, produced)
         if spec.init_from is not None:
             start = self._start(org, spec.init_from)
             if not (start / "adapter_config.json").is_file():
@@ -66,14 +67,11 @@ class InputResolver:
                 _refuse_whole_start_for_adapter(spec)
                 return start, None
             _refuse_adapter_for_full_tuning(spec, spec.init_from.id, "init_from")
-            return self._base(org, spec.model), start
-        with self._database.read() as connection:
-            produced = models.get(connection, org, spec.model.base)
+            _refuse_second_adapter(spec.init_from.id, produced)
+            return self._base(org, below), start
         if produced is None or produced.kind == "full":
-            return self._base(org, spec.model), None
+            return self._base(org, below), None
         _refuse_adapter_for_full_tuning(spec, produced.id, "model.base")
-        where = {"source": "hub" if produced.base_revision else "any", "revision": produced.base_revision}
-        below = spec.model.model_copy(update={"base": produced.base, **where})
         return self._base(org, below), Path(produced.path)
 
     def _start(self, org: str, start: StartSpec) -> Path:
@@ -119,12 +117,11 @@ class InputResolver:
 
 def _refuse_whole_start_for_adapter(spec: JobSpec) -> None:
     """An adapter is published on top of what the job calls its model, which these weights replace."""
-    assert spec.init_from is not None
-    if spec.adapter is not None and spec.init_from.kind != "model":
+    if spec.adapter is not None and spec.init_from is not None:
         raise AdapterError(
             f"{spec.init_from.id!r} is a whole model, and this job trains an adapter.",
             param="init_from",
-            hint="Name it as the model to train, or tune all weights.",
+            hint="Name a whole model as the model to train (`model.base`), or tune all weights.",
         )
 
 
@@ -134,4 +131,13 @@ def _refuse_adapter_for_full_tuning(spec: JobSpec, name: str, param: str) -> Non
             f"{name!r} is an adapter, and this job tunes all weights.",
             param=param,
             hint="Ask for LoRA, or name the base model.",
+        )
+
+
+def _refuse_second_adapter(start: str, produced: ProducedModel | None) -> None:
+    if produced is not None and produced.kind == "adapter":
+        raise AdapterError(
+            f"{start!r} and {produced.id!r} are both adapters, and a job continues from one.",
+            param="init_from",
+            hint=f"Name {produced.base!r}, on which {produced.id!r} rests, as the model, or leave `init_from` out.",
         )

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.custom_models import base_in
 from tunesmith.assets.files import add_model_files, add_results
+from tunesmith.assets.models import weights_below
 from tunesmith.storage import Storage
 from tunesmith.store import events, files, jobs, models
 from tunesmith.store.jobs import Job
@@ -83,16 +84,14 @@ def model_name(job: Job) -> str:
 
 
 def base_below(connection: Connection, job: Job) -> tuple[str, str | None]:
-    """Name and, from the hub, commit of the weights below: a produced adapter's own base, where the job went on from
-    one; a produced whole model itself, where an adapter was trained on top of it."""
-    start = job.spec.init_from
-    named = start.id if start and start.kind == "model" else job.spec.model.base
-    started_from = models.get(connection, job.org, named)
-    if started_from is None:
-        return job.spec.model.base, job.spec.model.revision
-    if started_from.kind == "full" and job.spec.adapter is not None:
-        return started_from.id, None
-    return started_from.base, started_from.base_revision
+    """Name and, from the hub, commit of the weights below: those that the adapter was trained over, whatever an adapter
+    that it continues rested on; of whole weights, the base of the produced ones that they began with."""
+    model, start = job.spec.model, job.spec.init_from
+    if job.spec.adapter is not None:
+        model = weights_below(model, models.get(connection, job.org, model.base))
+        return model.base, model.revision
+    began_with = models.get(connection, job.org, start.id if start and start.kind == "model" else model.base)
+    return (began_with.base, began_with.base_revision) if began_with else (model.base, model.revision)
 
 
 def metrics_table(connection: Connection, job_id: str) -> bytes:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from tunesmith.data.labels import MAX_CLASSES
 from tunesmith.spec.job import AttemptSpec, Frozen
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ FIGURES = ("accuracy",)
 class Parameters(Frozen):
     """What there is to tell apart."""
 
-    labels: int | None = Field(default=None, ge=2, le=10_000)
+    labels: int | None = Field(default=None, ge=2, le=MAX_CLASSES)
     """How many classes there are; none = as many as the adapter to continue from knows, or else as the rows have, by
     the highest number."""
 

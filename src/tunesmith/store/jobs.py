@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, Text, and_, cast, func, insert, or_, 
 from tunesmith.spec.errors import ErrorInfo
 from tunesmith.spec.exactness import Resume
 from tunesmith.spec.job import Frozen, JobSpec, Submission
-from tunesmith.spec.lifecycle import ACTIVE, State
+from tunesmith.spec.lifecycle import ACTIVE, TERMINAL, State
 from tunesmith.store.rows import to_record
 from tunesmith.store.tables import jobs
 
@@ -155,11 +155,22 @@ def in_state(connection: Connection, *states: State, limit: int | None = None) -
     return [to_record(Job, row) for row in connection.execute(query)]
 
 
+def using_model(connection: Connection, org: str, id: str) -> list[Job]:
+    """An organisation's jobs that have not ended and train the given model, or begin with it."""
+    unfinished = in_state(connection, *(state for state in State if state not in TERMINAL))
+    return [job for job in unfinished if job.org == org and id in _models_of(job)]
+
+
 def waiting_in_front(connection: Connection, job: Job) -> int:
     """How many jobs of whomever get a device before this one does."""
     earlier = or_(jobs.c.priority > job.priority, and_(jobs.c.priority == job.priority, jobs.c.number < job.number))
     waiting = jobs.c.state.in_((State.VALIDATING, State.QUEUED))
     return connection.execute(select(func.count()).select_from(jobs).where(waiting, earlier)).scalar_one()
+
+
+def _models_of(job: Job) -> tuple[str, ...]:
+    start = job.spec.init_from
+    return (job.spec.model.base, start.id) if start else (job.spec.model.base,)
 
 
 def _owned(query: Select[Any], org: str, project: str | None) -> Select[Any]:

@@ -68,6 +68,12 @@ def newest_first(connection: Connection, org: str) -> list[ProducedModel]:
     return [to_record(ProducedModel, row) for row in connection.execute(query)]
 
 
+def resting_on(connection: Connection, org: str, id: str) -> list[str]:
+    """Ids of an organisation's adapters whose base is the given model, oldest first."""
+    rests = (models.c.org == org, models.c.base == id, models.c.kind == "adapter", models.c.deleted_at.is_(None))
+    return list(connection.scalars(select(models.c.id).where(*rests).order_by(models.c.number)))
+
+
 def mark_deleted(connection: Connection, id: str, at: float) -> None:
     """Hide a model from everybody."""
     connection.execute(update(models).where(models.c.id == id).values(deleted_at=at))

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tunesmith.data.examples import Conversation, Example, Labelled
+from tunesmith.data.examples import Conversation, Example, Labelled, Text
+from tunesmith.data.labels import no_class
 from tunesmith.spec.errors import DatasetError
 from tunesmith.training.shapes import is_plain, wrong_shape
 from tunesmith.training.text import Encoder, Sequences, TokenRow
@@ -72,6 +73,8 @@ class LabelledShape:
         return LabelledRow(text, example.label)
 
     def _checked(self, example: Example) -> Labelled:
+        if isinstance(example, Text) and example.label is not None:
+            raise DatasetError(f"Line {example.line}: {no_class(example.label)}", hint="Number the classes from 0.")
         if not (isinstance(example, Labelled) and is_plain(example)):
             raise wrong_shape(example, self.method, "`classification` rows without pictures")
         if self.labels is not None and example.label >= self.labels:

@@ -84,6 +84,30 @@ def test_plain_shapes_become_plain_examples():
     assert read({"prompt": "a", "completion": "b", "label": False}) == Judged(1, "a", "b", good=False)
 
 
+@pytest.mark.parametrize("label", [10_000, 1_000_000_000, 10**30, 10**4000], ids=["first", "32 bits", "huge", "long"])
+def test_a_class_above_the_last_allowed_one_is_refused_with_its_line(tmp_path, label):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": "a b", "label": each}) + "\n" for each in (0, 9_999, label)))
+    report = inspect(path)
+    assert report.problem_count == 1
+    assert (report.problems[0].line, report.problems[0].field) == (3, "label")
+    assert "from 0 to 9,999" in report.problems[0].reason
+    assert len(report.problems[0].reason) < 200
+
+
+@pytest.mark.parametrize("label", [-1, 1.0, "pos"])
+def test_turns_without_an_answer_are_told_that_their_label_is_no_class(label):
+    with pytest.raises(RowError, match="must be the number of a class") as caught:
+        read({"messages": [USER], "label": label})
+    assert caught.value.path == "label"
+
+
+def test_a_text_of_json_with_a_number_too_long_to_read_is_refused_in_plain_words():
+    with pytest.raises(RowError, match="not JSON: it has an integer of more than 4,300 digits") as caught:
+        read({"messages": [USER, ANSWER], "tools": '[{"n": ' + "9" * 5000 + "}]"})
+    assert caught.value.path == "tools"
+
+
 def test_turns_with_a_class_are_labelled():
     example = read({"messages": [USER], "label": 2})
     assert isinstance(example, Labelled)
@@ -300,7 +324,9 @@ def test_a_row_that_cannot_be_used_is_named_by_its_field(row, field, reason):
 @pytest.mark.parametrize(
     ("good", "bad", "field", "reason"),
     [
-        ({"text": "a", "label": 0}, {"text": "a", "label": -1}, "label", "the number of a class, 0 or more, got -1"),
+        ({"text": "a", "label": 0}, {"text": "a", "label": -1}, "label", "integer from 0 to 9,999, got -1"),
+        ({"text": "a", "label": 0}, {"text": "a", "label": 10_000}, "label", "integer from 0 to 9,999, got 10000"),
+        ({"text": "a", "label": 0}, {"text": "a", "label": 10**30}, "label", "integer from 0 to 9,999, got 10000"),
         ({"text": "a", "label": 0}, {"text": "a"}, "label", "missing"),
         (
             {"messages": [USER], "label": 0},

@@ -129,7 +129,12 @@ def test_all_problems_are_counted_and_the_first_twenty_listed(file):
         (GOOD + b'{"text": "a"}\n', "`text` row, but the rows before it are `messages`"),
         (b'{"subject": "a", "body": "b"}\n', "`subject`, `body`"),
         (b'{"text": ' + b"[" * 100_000, "nested too deeply"),
-        (b'{"text": "a", "n": ' + b"9" * 5000 + b"}", "cannot be used"),
+        (
+            b'{"text": "a", "n": ' + b"9" * 5000 + b"}",
+            "Line 1 cannot be used: it has an integer of more than 4,300 digits.",
+        ),
+        (GOOD + b'{"n": -' + b"9" * 5000 + b"}", "Line 2 cannot be used: it has an integer of more than 4,300 digits."),
+        (b'[{"text": "a"}, {"n": ' + b"9" * 5000 + b"}]", "Line 2 cannot be used: it has an integer of more than"),
     ],
 )
 def test_a_fault_of_the_file_is_named(file, content, words):

@@ -80,6 +80,7 @@ def test_every_part_is_required(client, part):
         ('{"hyperparameters": {"learning_rate": NaN}}', "NaN"),
         ('{"hyperparameters": {"learning_rate": 1e999}}', "finite"),
         ("[" * 100_000, "nested too deeply"),
+        ('{"hyperparameters": {"num_epochs": ' + "9" * 5000 + "}}", "an integer of more than 1,000 digits is too long"),
         ('"\\u0000"', "U+0000"),
         ('"\\ud800"', "surrogate"),
         ("[]", "train_config: "),

@@ -70,6 +70,16 @@ def test_rows_of_another_shape_are_refused_at_the_check_with_their_line(name, ti
     assert "rows without pictures" in error.hint
 
 
+@pytest.mark.parametrize("label", [-1, 1.0, True, "pos"])
+def test_a_label_that_is_no_class_is_named_with_its_line(label, tiny_model, tmp_path, signals_kept):
+    rows = write_rows(tmp_path / "train.jsonl", [{"text": "Refund, please.", "label": label}] * 2)
+    code, events = run(order("classification", tiny_model, rows, purpose="check"), tmp_path / "run")
+    assert code == 1
+    assert events[-1].error.code == "invalid_dataset"
+    asked = "`label` must be the number of a class, an integer from 0 to 9,999"
+    assert events[-1].error.message == f"Line 1: {asked}, got {label!r}."
+
+
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "sft"])
 def test_packing_is_refused_where_rows_are_compared_or_judged(name, tiny_model, tmp_path, signals_kept):
     rows = write_rows(tmp_path / "train.jsonl", ROWS[name](4))

@@ -32,7 +32,7 @@ def routes() -> APIRouter:
     @router.delete("/{model_id:path}", summary="Delete a produced model")
     def delete(services: Opened, model_id: str) -> Deleted:
         """Delete a produced model with its weights and its exports. The job that made it stays; base models are the
-        operator's."""
+        operator's. A model on which adapters rest, or which a job that has not ended uses, is refused."""
         services.produced_models.delete(model_id)
         return Deleted(id=model_id)
 

@@ -2,6 +2,7 @@
 
 import re
 
+from tunesmith.assets.models import weights_below
 from tunesmith.dialects import Services
 from tunesmith.dialects.openai import ids
 from tunesmith.dialects.openai.wire import FromCheckpoint
@@ -72,9 +73,4 @@ def by_pair(services: Services, pair: str, *, param: str) -> tuple[Job, Checkpoi
 
 def base_below(services: Services, job: Job) -> ModelSpec:
     """The weights below a job's checkpoints: the base of the produced adapter that it began with, if it did."""
-    began_with = services.produced_models.find(job.spec.model.base)
-    if began_with is None or began_with.kind == "full":
-        return job.spec.model
-    revision = began_with.base_revision
-    where = {"source": "hub" if revision else "any", "revision": revision}
-    return job.spec.model.model_copy(update={"base": began_with.base, **where})
+    return weights_below(job.spec.model, services.produced_models.find(job.spec.model.base))

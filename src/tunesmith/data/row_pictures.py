@@ -49,6 +49,15 @@ class RowPictures:
         """Numbers, from 0, of the pictures of a row, in their order."""
         return self._manifest[1][row - 1]
 
+    @property
+    def lines(self) -> dict[int, int]:
+        """The line of the first row that shows each picture, in the order of the rows."""
+        found: dict[int, int] = {}
+        for row in self._listed["rows"]:
+            for picture in row["pictures"]:
+                found.setdefault(picture, row["line"])
+        return found
+
     def read(self, picture: int) -> bytes:
         """The file of a picture, as it was found."""
         # Opened anew each time, so that processes which were forked do not share a place in the file.

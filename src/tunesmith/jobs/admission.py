@@ -1,12 +1,14 @@
 """What is checked before a job is accepted, so that a bad request is answered at once and takes no GPU."""
 
+import math
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import ModuleType
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
@@ -43,11 +45,23 @@ _POLL_SECONDS = 0.01
 # Reading on until the first trainable row takes well under a second, unless there is none in a large file.
 _CHECK_SECONDS = 30.0
 _PLAN_SECONDS = 120.0
-# Of each purpose: nobody's submission waits for plans, which take longer.
+# Of each pace: nobody's submission waits for plans or for pictures, which take longer.
 _SIMULTANEOUS = 2
 
 
 Purpose = Literal["check", "plan"]
+
+Pace = Literal["check", "plan", "pictures"]
+"""What a worker is asked, by the time that it may take. As long as it needs for pictures, each of which is decoded."""
+
+_PACES: dict[Pace, float] = {"check": _CHECK_SECONDS, "plan": _PLAN_SECONDS, "pictures": math.inf}
+
+Look = Callable[[], None]
+"""Called while a worker is waited for. What it raises ends the waiting and the worker."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class Admitted(Frozen):
@@ -86,7 +100,7 @@ class Admission:
         self._checks = checks
         self._unavailable_resources = unavailable_resources
         self._device_memory = device_memory
-        self._slots = {purpose: BoundedSemaphore(_SIMULTANEOUS) for purpose in get_args(Purpose)}
+        self._slots = {pace: BoundedSemaphore(_SIMULTANEOUS) for pace in _PACES}
         shutil.rmtree(checks, ignore_errors=True)
         checks.mkdir(parents=True)
 
@@ -103,10 +117,11 @@ class Admission:
         if validation is not None and validation.sha256 is not None and validation.sha256 == spec.data.train.sha256:
             notes.append("The validation data are the training data, so their loss says nothing about other rows.")
         spec = self._fetcher.pin(org, spec)
-        is_complete = self._fetcher.is_here(org, spec)
-        if lacks_pictures(spec):
+        is_here = self._fetcher.is_here(org, spec)
+        if not is_here:
             self._look_at_rows(org, spec)
-        plan = self._check(org, spec, purpose) if is_complete else None
+        plan = self._check(org, spec, purpose) if is_here else None
+        is_complete = is_here and not lacks_pictures(spec)
         return Admitted(spec=spec, is_complete=is_complete, notes=tuple(notes), plan=plan)
 
     def complete(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> Plan | None:
@@ -116,9 +131,14 @@ class Admission:
             TunesmithError: the job cannot succeed; `param` is the path in the spec. Whatever `progress` and `keep`
                 raise passes through.
         """
-        return self._check(org, self._fetcher.fetch(org, spec, progress, keep), "check")
+        spec = self._fetcher.fetch(org, spec, progress, keep)
+        if lacks_pictures(spec):
+            self._check(org, spec, "check")  # so that no picture is fetched for a model that cannot look at it
+            spec = self._fetcher.gather(spec, progress, keep)
+        return self._check(org, spec, "check", progress.look)
 
-    def _check(self, org: str, spec: JobSpec, purpose: Purpose) -> Plan | None:
+    def _check(self, org: str, spec: JobSpec, purpose: Purpose, look: Look = _nothing) -> Plan | None:
+        """Have a worker look at everything that is here. No plan comes of rows whose pictures are not."""
         inputs = self._resolver.resolve(org, spec)
         rows = self._count_rows(org, spec.data.train, spec.data.reading, "data.train")
         if spec.data.validation:
@@ -132,12 +152,13 @@ class Admission:
             device=largest(self._runner.devices(), self._device_memory),
             rows=rows,
         )
-        with self._slots[purpose]:
-            plan = self._plan_in_worker(attempt)
+        pace: Pace = "pictures" if inputs.pictures is not None else purpose
+        with self._slots[pace]:
+            plan = self._plan_in_worker(attempt, _PACES[pace], look)
         return None if plan is None else timed(self._database, org, spec, plan)
 
     def _look_at_rows(self, org: str, spec: JobSpec) -> None:
-        """Refuse rows that are here and cannot be used, before the pictures that they show are fetched."""
+        """Refuse rows that are here and cannot be used, before anything else is fetched."""
         for part in PARTS:
             source = getattr(spec.data, part)
             if source is not None and source.sha256 is not None:
@@ -174,23 +195,24 @@ class Admission:
         except TunesmithError as error:
             raise type(error)(error.message, param=param, hint=error.hint) from error
 
-    def _plan_in_worker(self, attempt: AttemptSpec) -> Plan | None:
+    def _plan_in_worker(self, attempt: AttemptSpec, seconds: float, look: Look) -> Plan | None:
         run = RunDirectory(self._checks / uuid.uuid4().hex)
         run.write_spec(attempt)
         handle = self._runner.start(run, CPU)
         try:
-            ended = self._await(handle, run, _CHECK_SECONDS if attempt.purpose == "check" else _PLAN_SECONDS)
+            ended = self._await(handle, run, seconds, look)
             return None if ended is None else _judged(run, ended)
         finally:
             self._runner.stop(handle, force=True)
             shutil.rmtree(run.path, ignore_errors=True)
 
-    def _await(self, handle: Handle, run: RunDirectory, seconds: float) -> Exit | None:
+    def _await(self, handle: Handle, run: RunDirectory, seconds: float, look: Look) -> Exit | None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             ended = self._runner.poll(handle, run)
             if ended is not None:
                 return ended
+            look()
             time.sleep(_POLL_SECONDS)
         return None  # the worker will tell
 
@@ -282,7 +304,7 @@ def _has_validation(data: DataSpec) -> bool:
     return split is not None and (split.by == "column" or sum(split.ratios[1:2]) > 0)
 
 
-def _judged(run: RunDirectory, ended: Exit) -> Plan:
+def _judged(run: RunDirectory, ended: Exit) -> Plan | None:
     """Turn what a check reported into an answer."""
     reported, _ = run.read_events(0)
     for event in reported:

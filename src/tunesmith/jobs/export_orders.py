@@ -54,12 +54,6 @@ class ExportOrders:
         base, adapter = self._resolver.weights(model)
         with self._database.read() as connection:
             job = jobs.get(connection, model.job_id) if model.job_id else None
-        if job is not None and job.spec.model.modality != "text":
-            raise UnsupportedError(
-                "Only models of text can be exported in this version, and this one reads pictures too.",
-                param="format",
-                hint="Use the result as it is: it loads in plain transformers and PEFT.",
-            )
         if format == "merged":
             if quantization is not None:
                 raise InvalidRequestError(
@@ -74,6 +68,12 @@ class ExportOrders:
             if job is not None and job.spec.model.task != "causal_lm":
                 raise UnsupportedError(
                     "A GGUF file holds a model that writes, and this one scores texts.", param="format"
+                )
+            if job is not None and job.spec.model.modality != "text":
+                raise UnsupportedError(
+                    "A GGUF file holds a model of text, and this one reads pictures too.",
+                    param="format",
+                    hint="Use the format 'merged', or the result as it is: both load in plain transformers.",
                 )
             require_convertible(base, adapter or base)
             options = ExportOptions(format=format, dtype=None, quantization=quantization or "f16")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Protocol
 
 from tunesmith.access.hosts import host_of
 from tunesmith.access.secrets import Secrets
@@ -22,8 +22,18 @@ from tunesmith.storage import BlobWriter, Storage
 from tunesmith.store import models
 from tunesmith.store.database import Database
 
-Progress = Callable[[str, int, int | None], None]
-"""Told what is fetched, the bytes so far and, where known, all bytes. May raise to end the fetching."""
+
+class Progress(Protocol):
+    """Follows a preparation. What it raises ends it."""
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Told what is fetched, the bytes so far and, where known, all bytes."""
+        ...
+
+    def look(self) -> None:
+        """Called now and then while nothing arrives."""
+        ...
+
 
 Part = Literal["train", "validation"]
 
@@ -80,14 +90,14 @@ class Fetcher:
         )
 
     def is_here(self, org: str, spec: JobSpec) -> bool:
-        """Whether everything that a pinned spec needs is on this server."""
+        """Whether the rows and models that a pinned spec needs are on this server."""
         rows = (spec.data.train, spec.data.validation)
-        if any(source and source.sha256 is None for source in rows) or lacks_pictures(spec):
+        if any(source and source.sha256 is None for source in rows):
             return False
         return not self._missing_models(org, spec)
 
     def fetch(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> JobSpec:
-        """Bring everything that is missing. The spec comes back with the digests of its rows.
+        """Bring rows and models that are missing. The spec comes back with the digests of its rows.
 
         Raises:
             TunesmithError: something could not be fetched whole, or changed since it was pinned; `param` is the path in
@@ -106,10 +116,15 @@ class Fetcher:
                     spec = keep(part, "sha256", writer)
                 finally:
                     writer.discard()
-        return self._gathered(spec, progress, keep)
+        return spec
 
-    def _gathered(self, spec: JobSpec, progress: Progress, keep: Keep) -> JobSpec:
-        """Gather the pictures that the rows show, where the model looks at them."""
+    def gather(self, spec: JobSpec, progress: Progress, keep: Keep) -> JobSpec:
+        """Gather the pictures that rows show, where the model looks at them. The spec comes back with their digests.
+
+        Raises:
+            TunesmithError: a picture cannot be had; `param` is the path in the spec. Whatever `progress` and `keep`
+                raise passes through.
+        """
         for part in PARTS:
             source = getattr(spec.data, part)
             if source is not None and source.pictures is None and lacks_pictures(spec):

@@ -129,7 +129,7 @@ class Preparer:
 
 
 class _Watch:
-    """Told of every piece that arrives: reports progress now and then, and ends the fetching of a cancelled job."""
+    """Told of every piece that arrives: reports progress now and then, and ends the preparation of a cancelled job."""
 
     def __init__(self, database: Database, job: Job, stopping: threading.Event) -> None:
         self._database = database
@@ -138,6 +138,13 @@ class _Watch:
         self._looked_at = self._told_at = time.monotonic()
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
+        self.look()
+        now = time.monotonic()
+        if done == total or now - self._told_at > _TELL_SECONDS:
+            self._told_at = now
+            self._tell(what, done, total)
+
+    def look(self) -> None:
         now = time.monotonic()
         if self._stopping.is_set():
             raise _Ended
@@ -147,9 +154,6 @@ class _Watch:
                 current = jobs.get(connection, self._job.id)
             if current is None or current.state is not State.VALIDATING:
                 raise _Ended
-        if done == total or now - self._told_at > _TELL_SECONDS:
-            self._told_at = now
-            self._tell(what, done, total)
 
     def _tell(self, what: str, done: int, total: int | None) -> None:
         whole = f" of {total:,}" if total is not None else ""

@@ -31,8 +31,8 @@ class Parameters(Frozen):
     = the first alone. Of no effect on an adapter's own shape when it is continued."""
 
 
-def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
-    """Refuse what cannot be honoured, and tell what the rows will come to.
+def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan | None":
+    """Refuse what cannot be honoured, and tell what the rows will come to; none while their pictures are not here.
 
     Raises:
         UnsupportedError: the spec asks for something that this method or the engine cannot do.

@@ -47,6 +47,9 @@ class LanguageModel:
         self.recomputes = False
         """Whether activations are computed again in the backward pass."""
 
+        self.picture_bytes = 0.0
+        """What pictures take in a pass at most, a token."""
+
         self._own_attention = self._attention
         self._takes_positions = "position_ids" in inspect.signature(core.forward).parameters
         self._head_only = False

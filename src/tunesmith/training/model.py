@@ -75,6 +75,12 @@ def context_length(config: Any) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
+def sees_always(folder: Path) -> bool:
+    """Whether a model's architecture reads pictures, and is not one that transformers also has for text alone."""
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    return kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
 def require_classifiable(folder: Path) -> None:
     """Refuse an architecture that cannot score texts.
 

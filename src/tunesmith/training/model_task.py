@@ -180,10 +180,12 @@ def open_model(
     placement = (dtype if adapted else torch.float32, workplace.device, spec.model.quantization)
     language_model: LanguageModel
     if pictures is not None:
+        from tunesmith.training.vision_memory import picture_bytes
         from tunesmith.training.vision_model import VisionModel
 
         core = load_vision_model(attempt.inputs.model, *placement)
         language_model = VisionModel(core, workplace.device, dtype, pictures, row)
+        language_model.picture_bytes = picture_bytes(core, pictures, spec)
     elif labels is None:
         core = load_model(attempt.inputs.model, *placement)
         language_model = LanguageModel(core, workplace.device, dtype)

@@ -18,7 +18,7 @@ from tunesmith.training.adapters import adapted_names, new_adapter, shape_to_con
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.memory import Footprint, quantized
 from tunesmith.training.memory_probe import Kept, footprint_of, kept_by, own_tensors
-from tunesmith.training.model import load_config, skeleton
+from tunesmith.training.model import load_config, load_tokenizer, skeleton
 from tunesmith.training.score_model import HEAD, ScoreModel
 from tunesmith.training.targets import is_outside, last_parts, linear_layers, require_targets, wanted_layers
 from tunesmith.training.vision_parts import beyond_parts, freeze_beyond_parts
@@ -71,6 +71,11 @@ def planned_model(folder: Path, spec: JobSpec, continued: Path | None, *, on_gpu
     adapter = _adapter(spec, continued, whole, part)
     depth = config.get_text_config().num_hidden_layers / part.config.get_text_config().num_hidden_layers
     language_model = (ScoreModel if _head(spec) else LanguageModel)(part, _CPU, dtype)
+    if spec.model.modality == "vision_language":
+        from tunesmith.training.vision_memory import picture_bytes
+        from tunesmith.training.vision_processor import PictureProcessor
+
+        language_model.picture_bytes = picture_bytes(whole, PictureProcessor(folder, load_tokenizer(folder)), spec)
     kept = _counted(language_model) if adapter is None or adapter.is_placed else None
     scaled = Kept(kept.per_token * depth, kept.per_pass * depth) if kept is not None else Kept(0, 0)
     footprint = footprint_of(language_model, scaled, spec.optimization, on_gpu=on_gpu)

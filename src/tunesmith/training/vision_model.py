@@ -15,9 +15,6 @@ from tunesmith.training.text import TokenRow
 from tunesmith.training.vision_processor import PictureProcessor
 from tunesmith.training.vision_rows import PictureRow
 
-_KINDS_OF_TOKENS = ("mm_token_type_ids", "token_type_ids")
-"""What models call the input that says which tokens stand for pictures."""
-
 
 class VisionModel(LanguageModel):
     """A model that reads text and pictures, with or without an adapter inside it.
@@ -54,9 +51,7 @@ class VisionModel(LanguageModel):
 
     def _extras(self, rows: Sequence[TokenRow], ids: Tensor) -> dict[str, Tensor]:
         pictures = [picture for row in rows if isinstance(row, PictureRow) for picture in row.shown.read(row.line)]
-        extras = self._processor.tensors(pictures) if pictures else {}
-        stand = torch.from_numpy(self._processor.stand_for_pictures(ids.cpu().numpy())).long()
-        extras |= dict.fromkeys(_KINDS_OF_TOKENS, stand)
+        extras = self._processor.inputs(ids, pictures)
         return {name: value.to(self.device) for name, value in extras.items() if name in self._inputs_known}
 
     def _own_positions(self, rows: Sequence[TokenRow]) -> Tensor:

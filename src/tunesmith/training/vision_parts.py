@@ -7,13 +7,40 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from tunesmith.spec.errors import ModelLoadError
+from tunesmith.spec.errors import AdapterError, ModelLoadError
 from tunesmith.spec.job import JobSpec
+from tunesmith.training.targets import wanted_layers
 
 LANGUAGE, PROJECTOR, VISION = "language", "projector", "vision"
 
 _MERGERS = ("merger", "deepstack_merger")
 """What the projector is called in models that keep it within what sees (Qwen)."""
+
+
+def require_parts(core: Any, spec: JobSpec, *, continues: bool) -> None:
+    """See that a job trains something of each part that it names. The model may be one without weights.
+
+    Raises:
+        AdapterError: no layer of a part is among the targets of its adapter.
+        ModelLoadError: the architecture's parts cannot be told apart, or it lacks one.
+    """
+    layout = Layout(core)
+    if continues:
+        return
+    if spec.adapter is None:
+        trained = {layout.part_of(name) for name, _ in core.named_parameters()}
+    else:
+        trained = {layout.part_of(name) for name in wanted_layers(core, spec.adapter, None, beyond_parts(core, spec))}
+    for part in trained_parts(spec) or ():
+        if part in trained:
+            continue
+        if spec.adapter is None:
+            raise ModelLoadError(f"Models of the type {core.config.model_type!r} have no part {part!r} of its own.")
+        raise AdapterError(
+            f"The adapter trains nothing of the part {part!r}: it has no linear layer there among its targets.",
+            param="method.parameters.parts",
+            hint="Leave the part out, name other targets, or tune all weights.",
+        )
 
 
 def freeze_beyond_parts(core: Any, spec: JobSpec) -> None:
@@ -22,10 +49,10 @@ def freeze_beyond_parts(core: Any, spec: JobSpec) -> None:
     Raises:
         ModelLoadError: the architecture's parts cannot be told apart.
     """
-    parts = _trained(spec)
+    parts = trained_parts(spec)
     if parts is None:
         return
-    layout = _Layout(core)
+    layout = Layout(core)
     for name, parameter in core.named_parameters():
         parameter.requires_grad_(layout.part_of(name) in parts)
 
@@ -36,21 +63,22 @@ def beyond_parts(core: Any, spec: JobSpec) -> str | None:
     Raises:
         ModelLoadError: the architecture's parts cannot be told apart.
     """
-    parts = _trained(spec)
+    parts = trained_parts(spec)
     if parts is None:
         return None
-    layout = _Layout(core)
+    layout = Layout(core)
     patterns = [rf"{re.escape(name)}(\..*)?" for name in _beyond("", core, layout, parts)]
     return "|".join(patterns) or None
 
 
-def _trained(spec: JobSpec) -> tuple[str, ...] | None:
+def trained_parts(spec: JobSpec) -> tuple[str, ...] | None:
+    """The parts of its model that a job trains; none where it has no parts."""
     if spec.model.modality != "vision_language":
         return None
     return tuple(spec.method.parameters.get("parts") or (LANGUAGE,))
 
 
-def _beyond(name: str, module: torch.nn.Module, layout: "_Layout", parts: tuple[str, ...]) -> Iterator[str]:
+def _beyond(name: str, module: torch.nn.Module, layout: "Layout", parts: tuple[str, ...]) -> Iterator[str]:
     """Names of the largest modules whose linear layers are all beyond the parts."""
     layers = [
         f"{name}.{inner}".strip(".")
@@ -65,7 +93,7 @@ def _beyond(name: str, module: torch.nn.Module, layout: "_Layout", parts: tuple[
             yield from _beyond(f"{name}.{inner}".strip("."), child, layout, parts)
 
 
-class _Layout:
+class Layout:
     """Which weights belong to which part."""
 
     def __init__(self, core: Any) -> None:

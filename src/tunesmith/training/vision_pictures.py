@@ -2,18 +2,49 @@
 
 import io
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tunesmith.data.row_pictures import MAX_PICTURE_BYTES
+from tunesmith.data.row_pictures import MAX_PICTURE_BYTES, RowPictures
 from tunesmith.spec.errors import DatasetError
+from tunesmith.training.processes import Helpers, cores
 
 MAX_PIXELS = 50_000_000
 
 _KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+_GROUP = 32
 _HINT = "Save it as a PNG or JPEG with 8 bits a channel, in RGB or grey."
+
+
+def require_decodable(gathered: RowPictures, poll: Callable[[], None]) -> None:
+    """Decode each picture once.
+
+    Raises:
+        DatasetError: one is no picture that can be trained on; the message names the line of a row that shows it.
+    """
+
+    def decode(group: Sequence[tuple[int, int]]) -> None:
+        for picture, line in group:
+            decoded(gathered.read(picture), line)
+
+    groups = _groups(gathered)
+    for group in islice(groups, 1):
+        decode(group)
+    further = next(groups, None)
+    if further is not None:
+        with Helpers(decode, poll, cores()) as helpers:
+            for _ in helpers.map(chain([further], groups)):
+                poll()
+
+
+def _groups(gathered: RowPictures) -> Iterator[list[tuple[int, int]]]:
+    waiting = iter(gathered.lines.items())
+    while group := list(islice(waiting, _GROUP)):
+        yield group
 
 
 def decoded(content: bytes, line: int) -> Image.Image:

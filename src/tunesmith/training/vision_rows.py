@@ -8,7 +8,7 @@ from PIL import Image
 
 from tunesmith.data.examples import Conversation, Example
 from tunesmith.data.row_pictures import RowPictures
-from tunesmith.spec.errors import RowTooLongError
+from tunesmith.spec.errors import DatasetError, RowTooLongError
 from tunesmith.training.shapes import is_plain
 from tunesmith.training.supervised_rows import SupervisedShape, TrainOn, only_last, throughout
 from tunesmith.training.text import Encoder, TokenRow
@@ -84,7 +84,7 @@ class PictureShape:
         return [
             self._with_pictures(encoder, example)
             if isinstance(example, Conversation) and not is_plain(example)
-            else text.encode(encoder, [example])[0]
+            else self._without_pictures(text.encode(encoder, [example])[0])
             for example in examples
         ]
 
@@ -101,6 +101,14 @@ class PictureShape:
         """The sequence, with the pictures of its number."""
         [row] = sequences
         return self._shown(row, label) if label else row
+
+    def _without_pictures(self, row: TokenRow) -> TokenRow:
+        if self.processor.stand_for_pictures(row.ids).any():
+            raise DatasetError(
+                f"Line {row.line} shows no picture, and its text has tokens that stand for one.",
+                hint="Leave the mark by which the model's template shows pictures out of the text.",
+            )
+        return row
 
     def _with_pictures(self, encoder: Encoder, example: Conversation) -> PictureRow:
         number = self.gathered.row_of(example.member, example.line)

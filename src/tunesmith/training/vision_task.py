@@ -3,20 +3,27 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tunesmith.data.row_pictures import RowPictures
+from tunesmith.spec.errors import UnsupportedError
 from tunesmith.spec.job import AttemptSpec
 from tunesmith.spec.plan import RowsPlan
-from tunesmith.training.model import load_config, load_tokenizer
+from tunesmith.training.model import load_config, load_skeleton, load_tokenizer
 from tunesmith.training.model_task import open_model
 from tunesmith.training.order import DataOrder
 from tunesmith.training.plan_rows import planned_rows
 from tunesmith.training.row_source import source_of
+from tunesmith.training.sampling import prompt_tokens
 from tunesmith.training.supervised_rows import TrainOn
 from tunesmith.training.text import TokenRow
 from tunesmith.training.text_rows import preparation_of, read_rows
 from tunesmith.training.text_task import GroupedRows, TextTask
-from tunesmith.training.vision_processor import PictureProcessor
+from tunesmith.training.vision_parts import require_parts
+from tunesmith.training.vision_pictures import require_decodable
+from tunesmith.training.vision_processor import PictureProcessor, copy_processor
 from tunesmith.training.vision_rows import PictureRow, PictureShape
 from tunesmith.training.workplace import Workplace
 
@@ -25,32 +32,42 @@ from tunesmith.training.workplace import Workplace
 class VisionTask(TextTask):
     """A task on text whose model reads pictures, too."""
 
-    processor: PictureProcessor
+    processor_files: Path
+    """A folder that holds them."""
 
     def save(self, folder: Path) -> None:
         """Write the trained weights, exactly, the tokenizer and the processor of pictures."""
         super().save(folder)
-        self.processor.copy(folder)
+        copy_processor(self.processor_files, folder)
 
     def export(self, folder: Path) -> None:
         """Write the artifact, with the processor of pictures beside it."""
         super().export(folder)
-        self.processor.copy(folder)
+        copy_processor(self.processor_files, folder)
 
 
-def survey_vision(attempt: AttemptSpec, train_on: TrainOn, poll: Callable[[], None]) -> RowsPlan:
-    """Look at the first rows and their pictures, and tell what all of them will come to.
+def survey_vision(attempt: AttemptSpec, train_on: TrainOn, poll: Callable[[], None]) -> RowsPlan | None:
+    """Look at all pictures and at the first rows, and tell what all of them will come to; none while the pictures are
+    not here.
 
     Raises:
         DatasetError: the file, one of these rows or a picture cannot be used, or none can be trained.
         ModelLoadError: the configuration, the tokenizer or the processor of pictures cannot be used.
-        UnsupportedError: the model takes pictures in a way that cannot be trained here.
+        AdapterError: the adapter trains nothing of a part that is asked for.
+        UnsupportedError: the model takes pictures in a way that cannot be trained here, or a sampled prompt shows one.
     """
-    load_config(attempt.inputs.model, attempt.spec.model.modality)
-    tokenizer = load_tokenizer(attempt.inputs.model)
+    inputs = attempt.inputs
+    require_parts(load_skeleton(inputs.model, attempt.spec.model), attempt.spec, continues=inputs.adapter is not None)
+    tokenizer = load_tokenizer(inputs.model)
+    processor = PictureProcessor(inputs.model, tokenizer)
+    _require_prompts_of_text(attempt, tokenizer, processor)
+    if inputs.pictures is None:
+        return None
+    for gathered in (inputs.pictures, inputs.validation_pictures):
+        require_decodable(RowPictures(gathered), poll)
     source = source_of(attempt, "train")
     assert source is not None
-    shape = _shape(attempt, train_on, PictureProcessor(attempt.inputs.model, tokenizer), attempt.inputs.pictures)
+    shape = _shape(attempt, train_on, processor, inputs.pictures)
     return planned_rows(attempt, source, preparation_of(attempt, tokenizer, shape, poll))
 
 
@@ -69,14 +86,28 @@ def build_vision(attempt: AttemptSpec, train_on: TrainOn, workplace: Workplace) 
     rows = read_rows(attempt, tokenizer, shape, workplace, scored if own else shape)
     workplace.poll()
     probe = _probe(rows.train, rows.validation)
+    if attempt.inputs.adapter is not None and "parts" in attempt.spec.method.parameters:
+        workplace.reporter.note("`parts` has no effect: the adapter to continue from has layers of its own.")
     opened = open_model(attempt, workplace, tokenizer, probe, rows.longest, pictures=processor)
     return VisionTask(
         opened,
         order=DataOrder(attempt.spec.optimization, len(rows.sequences)),
         sequences=GroupedRows(rows.train, rows.sequences),
         validation=rows.validation,
-        processor=processor,
+        processor_files=attempt.inputs.model,
     )
+
+
+def _require_prompts_of_text(attempt: AttemptSpec, tokenizer: Any, processor: PictureProcessor) -> None:
+    sampling = attempt.spec.sampling
+    for number, prompt in enumerate(sampling.prompts if sampling is not None else ()):
+        param = f"sampling.prompts.{number}"
+        if processor.stand_for_pictures(np.array(prompt_tokens(tokenizer, prompt, param))).any():
+            raise UnsupportedError(
+                "A prompt has tokens that stand for a picture, and sampled prompts are text alone.",
+                param=param,
+                hint=f"Leave {processor.mark!r} out.",
+            )
 
 
 def _shape(attempt: AttemptSpec, train_on: TrainOn, processor: PictureProcessor, gathered: Path | None) -> PictureShape:

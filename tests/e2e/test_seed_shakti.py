@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from running_server import RunningServer, wait_for
 from vision import COLOURS, png
@@ -83,7 +84,12 @@ def served(write_home, tiny_model_folder, tmp_path_factory):
     settings = home / "tunesmith.toml"
     vision = tmp_path_factory.mktemp("vision")
     subprocess.run([sys.executable, "-m", "tunesmith.training.tiny_vision_model", str(vision)], check=True)
-    settings.write_text(f'allowed_networks = "127.0.0.0/8"\n{settings.read_text()}"{OVIS}" = "{vision}"\n')
+    own_code = shutil.copytree(vision, tmp_path_factory.mktemp("ovis") / "ovis")
+    (own_code / "config.json").write_text(
+        json.dumps({"model_type": "ovis", "auto_map": {"AutoModelForCausalLM": "modeling_ovis.Ovis"}})
+    )
+    aliases = f'"{OVIS}" = "{vision}"\n"ovis-itself" = "{own_code}"\n'
+    settings.write_text(f'allowed_networks = "127.0.0.0/8"\n{settings.read_text()}{aliases}')
     server = RunningServer(home)
     yield server
     server.stop()
@@ -161,6 +167,30 @@ def test_the_pages_request_for_pictures_is_trained_to_the_end(served, run, web):
     assert "Could you please interpret the image" in prepared["data"]["sample"]
     assert "⟦A square in red.<|im_end|>⟧" in prepared["data"]["sample"]
     assert "sig=" not in served.http.get(f"/tunesmith/v1/jobs/{hexadecimal}").text
+    assert answer_of(artifact, with_adapter=True) != answer_of(artifact, with_adapter=False)
+
+
+def answer_of(artifact, *, with_adapter):
+    """What plain libraries write to the page's question about a picture, as logits of the next token."""
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    base = json.loads((artifact / "adapter_config.json").read_text())["base_model_name_or_path"]
+    model = AutoModelForImageTextToText.from_pretrained(base)
+    model = PeftModel.from_pretrained(model, artifact) if with_adapter else model
+    processor = AutoProcessor.from_pretrained(artifact)
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Could you please interpret?"}]}]
+    text = processor.apply_chat_template(asked, add_generation_prompt=True)
+    inputs = processor(images=[[Image.new("RGB", (40, 24), "red")]], text=[text], return_tensors="pt")
+    return model.eval()(**inputs).logits[0, -1].tolist()
+
+
+def test_a_model_with_code_of_its_own_is_refused_before_any_picture_is_asked_for(served, run, web):
+    before = len(web.requests)
+    status, body = run(PAGE.replace(OVIS, "ovis-itself"), captions(web))
+    assert status == 400, body
+    assert "'ovis' is not a vision-language model known here. It brings code of its own" in body["error"]
+    assert len(web.requests) == before
 
 
 def test_a_picture_that_is_not_there_fails_the_job_with_its_line(served, run, web):

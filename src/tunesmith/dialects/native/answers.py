@@ -118,8 +118,8 @@ class Planned(Validation):
     """What a request would cost."""
 
     plan: Plan | None
-    """None while something is elsewhere: its rows and model are not known, and `remote` names it. Also none where the model
-    reads pictures, which only a job gathers."""
+    """None while something is elsewhere: its rows and model are not known, and `remote` names it. Also none where the
+    model reads pictures, which only a job gathers."""
 
 
 class Waiting(Frozen):

@@ -42,7 +42,7 @@ class TextBatch:
     trained: int
 
     extras: Mapping[str, Tensor] = field(default_factory=dict)
-    """What a model reads beside tokens, by the names of its inputs."""
+    """What a model reads beside tokens, by the names of its inputs; not on the device yet."""
 
 
 def split_by_budget(

@@ -1,7 +1,7 @@
 """How one vision-language model is run: like a language model, with the pictures of a batch beside its tokens."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.training.batching import TextBatch
+from tunesmith.training.batching import TextBatch, concatenate, pad
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.text import TokenRow
-from tunesmith.training.vision_processor import PictureProcessor
+from tunesmith.training.vision_processor import KINDS_OF_TOKENS, PictureProcessor
 from tunesmith.training.vision_rows import PictureRow
+
+_CPU = torch.device("cpu")
 
 
 class VisionModel(LanguageModel):
@@ -29,45 +31,48 @@ class VisionModel(LanguageModel):
         super().__init__(core, device, dtype)
         self._processor = processor
         self._row = row
-        self._inputs_known = frozenset(inspect.signature(core.forward).parameters)
+        self._known = frozenset(inspect.signature(core.forward).parameters)
         self._positions_of = getattr(core.base_model, "get_rope_index", None)
 
     def padded(self, rows: Sequence[TokenRow]) -> TextBatch:
         """Rows below each other, with their pictures."""
-        batch = super().padded(rows)
-        return replace(batch, extras=self._extras(rows, batch.ids))
+        return replace(super().padded(rows), extras=self._extras(rows, pad(rows, _CPU).ids))
 
     def concatenated(self, rows: Sequence[TokenRow]) -> TextBatch:
         """Rows behind each other, with their pictures."""
-        batch = super().concatenated(rows)
-        positions = batch.positions if self._positions_of is None else self._own_positions(rows)
-        return replace(batch, positions=positions, extras=self._extras(rows, batch.ids))
+        batch, extras = super().concatenated(rows), self._extras(rows, concatenate(rows, _CPU).ids)
+        positions = batch.positions if self._positions_of is None else self._own_positions(rows, extras)
+        return replace(batch, positions=positions, extras=extras)
 
     def _inputs(self, batch: TextBatch) -> dict[str, Any]:
         inputs = super()._inputs(batch)
+        # Not before: the pixels of a whole step may be more than the device has room for.
+        inputs |= {name: value.to(self.device, non_blocking=True) for name, value in batch.extras.items()}
         if batch.padding is not None:
             inputs.pop("position_ids", None)  # the model's own are right for rows below each other
         return inputs
 
     def _extras(self, rows: Sequence[TokenRow], ids: Tensor) -> dict[str, Tensor]:
         pictures = [picture for row in rows if isinstance(row, PictureRow) for picture in row.shown.read(row.line)]
-        extras = self._processor.inputs(ids, pictures)
-        return {name: value.to(self.device) for name, value in extras.items() if name in self._inputs_known}
+        extras = {name: each for name, each in self._processor.inputs(ids, pictures).items() if name in self._known}
+        return {name: each.pin_memory() for name, each in extras.items()} if self.device.type == "cuda" else extras
 
-    def _own_positions(self, rows: Sequence[TokenRow]) -> Tensor:
-        """[3, 1, T] of all rows behind each other, each as if it were alone."""
+    def _own_positions(self, rows: Sequence[TokenRow], extras: Mapping[str, Tensor]) -> Tensor:
+        """[3, 1, T] of all rows behind each other, each as if it were alone. `extras` are those of all."""
         assert self._positions_of is not None
         taken = inspect.signature(self._positions_of).parameters
-        found = []
+        of_pictures = [name for name in extras if name in taken and name not in KINDS_OF_TOKENS]
+        found, first = [], 0
         for row in rows:
-            if not isinstance(row, PictureRow):
-                found.append(torch.arange(row.length, device=self.device).expand(3, 1, -1))
-                continue
-            ids = torch.from_numpy(row.ids.astype(np.int64))[None].to(self.device)
-            given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **self._extras([row], ids)}
+            count = len(row.shown.numbers) if isinstance(row, PictureRow) else 0
+            ids = torch.from_numpy(row.ids.astype(np.int64))[None]
+            stand = torch.from_numpy(self._processor.stand_for_pictures(row.ids)).long()[None]
+            given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **dict.fromkeys(KINDS_OF_TOKENS, stand)}
+            given |= {name: extras[name][first : first + count] for name in of_pictures if count}
             positions, _ = self._positions_of(**{name: value for name, value in given.items() if name in taken})
             found.append(positions)
-        return torch.cat(found, dim=-1)
+            first += count
+        return torch.cat(found, dim=-1).to(self.device)
 
     @property
     def _part_that_reads(self) -> str | None:

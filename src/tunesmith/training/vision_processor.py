@@ -28,7 +28,7 @@ _FILES = (
 )
 """What a model's folder holds of its processor, beside the tokenizer."""
 
-_KINDS_OF_TOKENS = ("mm_token_type_ids", "token_type_ids")
+KINDS_OF_TOKENS = ("mm_token_type_ids", "token_type_ids")
 """What models call the input that says which tokens stand for pictures."""
 
 _SPECIAL_INPUTS = ("cross_attention_mask", "aspect_ratio_ids")
@@ -80,7 +80,7 @@ class PictureProcessor:
         features = self._features(pictures).convert_to_tensors("pt") if pictures else {}
         stand = torch.from_numpy(self.stand_for_pictures(ids.cpu().numpy())).long()
         seen = {name: value for name, value in features.items() if isinstance(value, Tensor)}
-        return seen | dict.fromkeys(_KINDS_OF_TOKENS, stand)
+        return seen | dict.fromkeys(KINDS_OF_TOKENS, stand)
 
     def measured(self, picture: Image.Image) -> tuple[int, dict[str, Tensor]]:
         """How many tokens stand for a picture alone, and what the vision tower gets of it."""

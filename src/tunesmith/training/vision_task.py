@@ -1,7 +1,7 @@
 """Supervised training of a vision-language model: rows of text and pictures, loss on text, in the one loop."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ from tunesmith.spec.job import AttemptSpec
 from tunesmith.spec.plan import RowsPlan
 from tunesmith.training.model import load_config, load_skeleton, load_tokenizer
 from tunesmith.training.model_task import open_model
-from tunesmith.training.order import DataOrder
 from tunesmith.training.plan_rows import planned_rows
 from tunesmith.training.row_source import source_of
 from tunesmith.training.sampling import prompt_tokens
 from tunesmith.training.supervised_rows import TrainOn
+from tunesmith.training.task import MicroBatch
 from tunesmith.training.text import TokenRow
 from tunesmith.training.text_rows import preparation_of, read_rows
 from tunesmith.training.text_task import GroupedRows, TextTask
+from tunesmith.training.vision_ahead import FollowedOrder, PassesAhead
 from tunesmith.training.vision_parts import require_parts
 from tunesmith.training.vision_pictures import require_decodable
 from tunesmith.training.vision_processor import PictureProcessor, copy_processor
@@ -32,8 +33,20 @@ from tunesmith.training.workplace import Workplace
 class VisionTask(TextTask):
     """A task on text whose model reads pictures, too."""
 
+    order: FollowedOrder
+
     processor_files: Path
     """A folder that holds them."""
+
+    ahead: PassesAhead = field(default_factory=PassesAhead)
+
+    def micro_batches(self, sequences: Sequence[int]) -> list[MicroBatch]:
+        """The forward passes of one optimizer step; those of the next are made while this one is trained."""
+        batches = self.ahead.passes((sequences, self.portion), lambda: super(VisionTask, self).micro_batches(sequences))
+        following = self.order.following
+        if following:
+            self.ahead.begin((following, self.portion), lambda: super(VisionTask, self).micro_batches(following))
+        return batches
 
     def save(self, folder: Path) -> None:
         """Write the trained weights, exactly, the tokenizer and the processor of pictures."""
@@ -91,7 +104,7 @@ def build_vision(attempt: AttemptSpec, train_on: TrainOn, workplace: Workplace) 
     opened = open_model(attempt, workplace, tokenizer, probe, rows.longest, pictures=processor)
     return VisionTask(
         opened,
-        order=DataOrder(attempt.spec.optimization, len(rows.sequences)),
+        order=FollowedOrder(attempt.spec.optimization, len(rows.sequences)),
         sequences=GroupedRows(rows.train, rows.sequences),
         validation=rows.validation,
         processor_files=attempt.inputs.model,

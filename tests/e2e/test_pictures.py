@@ -167,7 +167,7 @@ def test_more_places_than_pictures_are_refused_with_the_request(served):
             "spec.method.parameters.parts",
         ),
         ({"sampling": {"prompts": ["What is <image>?"], "every": 1}}, "spec.sampling.prompts.0"),
-        ({"model": {"base": "tiny", "modality": "vision_language"}}, "spec.model.base"),
+        ({"model": {"base": "tiny", "modality": "vision_language"}}, "spec.model.modality"),
         ({"model": {"base": "sees"}}, "spec.model.base"),
     ],
 )  # fmt: skip

@@ -220,7 +220,13 @@ def _require_known(config: Any, modality: str) -> None:
     if kind in known:
         return
     own_code = " It brings code of its own (`auto_map`), which is never run." if "auto_map" in config else ""
-    raise ModelLoadError(f"The architecture {kind!r} is not a {called} known here.{own_code}")
+    [(other, (others, _))] = [each for each in _KINDS.items() if each[0] != modality]
+    is_other = kind in others
+    raise ModelLoadError(
+        f"The architecture {kind!r} is not a {called} known here.{own_code}",
+        param="model.modality" if is_other and modality != "text" else "model.base",  # nobody has to name `text`
+        hint=f"Models of this architecture have the modality {other!r}." if is_other else None,
+    )
 
 
 def _require_unquantized(config: Any) -> None:

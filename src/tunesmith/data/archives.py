@@ -6,7 +6,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
@@ -50,6 +50,7 @@ class Archive:
     def __init__(self, file: zipfile.ZipFile) -> None:
         self._file = file
         self._members = _checked(file.infolist())
+        self._by_name = {member.filename: member for member in self._members}
 
     def tables(self) -> list[tuple[str, Container]]:
         """Names and kinds of the files of rows, in the order of their names. All are of one kind.
@@ -96,16 +97,20 @@ class Archive:
             else:
                 yield io.BytesIO(file.read())
 
-    def picture(self, names: Iterable[str], most: int) -> bytes | None:
-        """The first member of these names; none if there is none.
+    def picture(self, name: str, beside: str, most: int) -> bytes:
+        """A picture, named from the archive's root or from the folder of the file of rows `beside` it. May be called by
+        several threads.
 
         Raises:
-            DatasetError: it has more than `most` bytes, or is damaged.
+            DatasetError: there is none of this name, it has more than `most` bytes, or is damaged.
         """
-        by_name = {member.filename: member for member in self._members}
-        member = next((by_name[name] for name in names if name in by_name), None)
+        wanted = name.removeprefix("./").replace("\\", "/")
+        nearby = (PurePosixPath(beside).parent / wanted).as_posix()
+        member = self._by_name.get(nearby) or self._by_name.get(wanted)
         if member is None:
-            return None
+            raise DatasetError(
+                f"the archive has no picture {name!r}.", hint="Put it in the archive, and name it as the archive does."
+            )
         if member.file_size > most:
             raise DatasetError(
                 f"{member.filename!r} in the archive has {member.file_size:,} bytes; up to {most:,} are read."
@@ -167,23 +172,6 @@ class _Unpacking(io.RawIOBase):
             )
         buffer[: len(data)] = data
         return len(data)
-
-
-def picture_in_archive(path: Path, name: str, beside: str, most: int) -> bytes:
-    """A picture in an archive, named from the archive's root or from the folder of the file of rows `beside` it.
-
-    Raises:
-        DatasetError: there is none of this name, it has more than `most` bytes, or the archive is damaged.
-    """
-    wanted = name.removeprefix("./").replace("\\", "/")
-    nearby = (PurePosixPath(beside).parent / wanted).as_posix()
-    with opened_archive(path) as archive:
-        content = archive.picture((nearby, wanted), most)
-    if content is None:
-        raise DatasetError(
-            f"the archive has no picture {name!r}.", hint="Put it in the archive, and name it as the archive does."
-        )
-    return content
 
 
 def _damaged(name: str, error: Exception) -> DatasetError:

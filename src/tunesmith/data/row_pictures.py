@@ -6,6 +6,7 @@ Neither names where a picture came from: an address may hold a signature.
 
 import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Sequence
 from functools import cached_property
@@ -27,6 +28,8 @@ class RowPictures:
     def __init__(self, path: Path | None) -> None:
         """`path` is none where no row shows a picture."""
         self.path = path
+        self._process: int | None = None
+        self._archive: zipfile.ZipFile
 
     def __repr__(self) -> str:
         return f"RowPictures({self.path.name if self.path else None})"
@@ -60,9 +63,9 @@ class RowPictures:
 
     def read(self, picture: int) -> bytes:
         """The file of a picture, as it was found."""
-        # Opened anew each time, so that processes which were forked do not share a place in the file.
-        with zipfile.ZipFile(str(self.path)) as archive:
-            return archive.read(self._manifest[0][picture])
+        if self._process != os.getpid():  # processes that were forked must not share a place in the file
+            self._process, self._archive = os.getpid(), zipfile.ZipFile(str(self.path))
+        return self._archive.read(self._manifest[0][picture])
 
     @cached_property
     def _manifest(self) -> tuple[list[str], list[tuple[int, ...]]]:

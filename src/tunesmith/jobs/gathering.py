@@ -4,13 +4,13 @@ import base64
 import binascii
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tunesmith.data.archives import picture_in_archive
-from tunesmith.data.containers import is_image
+from tunesmith.data.archives import Archive, opened_archive
+from tunesmith.data.containers import ZIP, is_image
 from tunesmith.data.examples import Conversation, Image
 from tunesmith.data.row_pictures import MAX_PICTURE_BYTES, RowPicturesWriter
 from tunesmith.data.rows import read_examples
@@ -49,9 +49,17 @@ class PictureGatherer:
             TunesmithError: a picture could not be fetched. Whatever `progress` raises passes through.
         """
         known: dict[str | bytes, int] = {}
-        with ThreadPoolExecutor(_AT_ONCE) as pool, RowPicturesWriter(_Sink(target)) as writer:
+        with (
+            _archive_of(rows) as archive,
+            ThreadPoolExecutor(_AT_ONCE) as pool,
+            RowPicturesWriter(_Sink(target)) as writer,
+        ):
+
+            def fetch(row: Conversation, image: Image) -> Future[bytes]:
+                return pool.submit(self._content, archive, row, image)
+
             try:
-                for row, line, contents in self._ahead(rows, reading, pool, known):
+                for row, line, contents in _ahead(rows, reading, fetch, known):
                     numbers = []
                     for image, content in zip(row.images, contents, strict=True):
                         if content is not None:
@@ -66,23 +74,7 @@ class PictureGatherer:
             writer.finish()
         target.finish()
 
-    def _ahead(
-        self, rows: Path, reading: Reading, pool: ThreadPoolExecutor, known: dict[str | bytes, int]
-    ) -> Iterator[tuple[Conversation, int, list[Future[bytes] | None]]]:
-        """Rows with pictures in order, with those contents on their way that are not known yet."""
-        waiting: deque[tuple[Conversation, int, list[Future[bytes] | None]]] = deque()
-        for example in read_examples(rows, reading):
-            if isinstance(example, Conversation) and example.images:
-                contents = [
-                    None if image.source in known else pool.submit(self._content, rows, example, image)
-                    for image in example.images
-                ]
-                waiting.append((example, example.line, contents))
-                if len(waiting) >= _AHEAD:
-                    yield waiting.popleft()
-        yield from waiting
-
-    def _content(self, rows: Path, row: Conversation, image: Image) -> bytes:
+    def _content(self, archive: Archive | None, row: Conversation, image: Image) -> bytes:
         source = image.source
         if isinstance(source, bytes):
             return source
@@ -90,11 +82,11 @@ class PictureGatherer:
             return self._fetch(source, MAX_PICTURE_BYTES)
         if source[:5].lower() == "data:":
             return _decoded(source)
-        if row.member is None:
+        if archive is None or row.member is None:
             raise DatasetError(
                 f"the picture {_shortened(source)} is no address, and the rows come in no archive.", hint=_HINT
             )
-        return picture_in_archive(rows, source, row.member, MAX_PICTURE_BYTES)
+        return archive.picture(source, row.member, MAX_PICTURE_BYTES)
 
     def _require_room(self, size: int, count: int, line: int) -> None:
         if size > self._max_bytes:
@@ -103,6 +95,35 @@ class PictureGatherer:
             )
         if count > MAX_PICTURES:
             raise TooLargeError(f"Line {line}: the rows show more than {MAX_PICTURES:,} pictures.")
+
+
+def _ahead(
+    rows: Path,
+    reading: Reading,
+    fetch: Callable[[Conversation, Image], Future[bytes]],
+    known: Container[str | bytes],
+) -> Iterator[tuple[Conversation, int, list[Future[bytes] | None]]]:
+    """Rows with pictures in order, with those contents on their way that are not known yet."""
+    waiting: deque[tuple[Conversation, int, list[Future[bytes] | None]]] = deque()
+    for example in read_examples(rows, reading):
+        if isinstance(example, Conversation) and example.images:
+            contents = [None if image.source in known else fetch(example, image) for image in example.images]
+            waiting.append((example, example.line, contents))
+            if len(waiting) >= _AHEAD:
+                yield waiting.popleft()
+    yield from waiting
+
+
+@contextmanager
+def _archive_of(rows: Path) -> Iterator[Archive | None]:
+    """The archive that rows come in; none if they come in none."""
+    with rows.open("rb") as file:
+        is_archive = file.read(len(ZIP)) == ZIP
+    if not is_archive:
+        yield None
+        return
+    with opened_archive(rows) as archive:
+        yield archive
 
 
 class _Sink:

@@ -207,7 +207,7 @@ def _mllama(folder: Path) -> None:
             "patch_size": _PATCH, "max_num_tiles": 2, "intermediate_layers_indices": [0],
             "supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]],
         },
-        text_config=_reads(tokenizer, num_hidden_layers=3, cross_attention_layers=[1]),
+        text_config=_reads(tokenizer, bos_token_id=3, num_hidden_layers=3, cross_attention_layers=[1]),
         image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
     )  # fmt: skip
     _write(folder, MllamaForConditionalGeneration, config)

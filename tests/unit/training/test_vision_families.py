@@ -41,7 +41,7 @@ def model(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_loss_of_a_family_is_that_of_plain_transformers_on_each_row(
     family: str, model: Path, tmp_path: Path
 ) -> None:
-    order = vision_attempt(model, tmp_path, ROWS, batch_size=3, max_steps=3, **WHOLE)
+    order = vision_attempt(model, tmp_path, ROWS, batch_size=3, epochs=3.0, **WHOLE)
     code, events = run(order, tmp_path / "run")
     assert code == 0, of_kind(events, Failed)
     assert losses(events)[0] == pytest.approx(_plain_loss(model), abs=2e-5)
@@ -55,11 +55,11 @@ def test_an_adapter_of_a_family_loads_in_plain_libraries_and_changes_the_answer(
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
-    code, events = run(vision_attempt(model, tmp_path, ROWS, batch_size=3, max_steps=3), tmp_path / "run")
+    code, events = run(vision_attempt(model, tmp_path, ROWS, batch_size=3, epochs=3.0), tmp_path / "run")
     assert code == 0, of_kind(events, Failed)
     base = AutoModelForImageTextToText.from_pretrained(model)
     tuned = PeftModel.from_pretrained(base, tmp_path / "run/artifact").eval()
-    inputs, _ = _plain_inputs(tmp_path / "run/artifact", ROWS[0])
+    inputs, _ = _plain_inputs(tmp_path / "run/artifact", base.config.model_type, ROWS[0])
     with torch.no_grad():
         after = tuned(**inputs).logits
         with tuned.disable_adapter():
@@ -90,7 +90,7 @@ def _plain_loss(model: Path) -> float:
     core.train(mode=True)  # some want to be told the kinds of tokens in training alone; there is no dropout
     total, count = 0.0, 0
     for row in ROWS:
-        inputs, trained = _plain_inputs(model, row)
+        inputs, trained = _plain_inputs(model, core.config.model_type, row)
         labels = inputs["input_ids"].masked_fill(~trained, -100)
         with torch.no_grad():
             total += core(**inputs, labels=labels).loss.item() * int(trained.sum())
@@ -98,7 +98,7 @@ def _plain_loss(model: Path) -> float:
     return total / count
 
 
-def _plain_inputs(folder: Path, row: dict[str, Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def _plain_inputs(folder: Path, kind: str, row: dict[str, Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """What the family's own processor makes of a row, and which tokens are the answer with its end."""
     asked, answered = row["messages"]
     parts = asked["content"] if isinstance(asked["content"], list) else [{"type": "text", "text": asked["content"]}]
@@ -109,7 +109,7 @@ def _plain_inputs(folder: Path, row: dict[str, Any]) -> tuple[dict[str, torch.Te
     pictures = [Image.open(io.BytesIO(png(part["image"]))) for part in parts if part["type"] == "image"]
     tokenizer = load_tokenizer(folder)
     whole, begun = (
-        _processed(folder, tokenizer, pictures, tokenizer.apply_chat_template(shown, tokenize=False, **prompt))
+        _processed(folder, kind, pictures, tokenizer.apply_chat_template(shown, tokenize=False, **prompt))
         for shown, prompt in ((turns, {}), (turns[:1], {"add_generation_prompt": True}))
     )
     ids = whole["input_ids"]
@@ -119,11 +119,10 @@ def _plain_inputs(folder: Path, row: dict[str, Any]) -> tuple[dict[str, torch.Te
     return whole, trained
 
 
-def _processed(folder: Path, tokenizer: Any, pictures: list[Image.Image], text: str) -> dict[str, torch.Tensor]:
+def _processed(folder: Path, kind: str, pictures: list[Image.Image], text: str) -> dict[str, torch.Tensor]:
     """The tensors of the composite processor; put together by hand where that needs torchvision or num2words."""
-    from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
+    from transformers import AutoImageProcessor, AutoProcessor
 
-    kind = AutoConfig.from_pretrained(folder).model_type
     if kind not in ("qwen2_5_vl", "qwen3_vl", "smolvlm"):
         images = [pictures] if pictures else None
         return dict(AutoProcessor.from_pretrained(folder)(images=images, text=[text], return_tensors="pt"))
@@ -138,6 +137,7 @@ def _processed(folder: Path, tokenizer: Any, pictures: list[Image.Image], text: 
         for grid in features["image_grid_thw"]:
             text = text.replace("<|image_pad|>", "<here>" * (int(grid.prod()) // 4), 1)
         text = text.replace("<here>", "<|image_pad|>")
+    tokenizer = load_tokenizer(folder)
     inputs = dict(tokenizer([text], return_tensors="pt"))
     if kind != "smolvlm":
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == tokenizer.convert_tokens_to_ids("<|image_pad|>")).long()

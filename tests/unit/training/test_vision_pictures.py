@@ -4,8 +4,9 @@ import zlib
 import pytest
 from PIL import Image
 
+from tunesmith.data.row_pictures import RowPictures, RowPicturesWriter
 from tunesmith.spec.errors import DatasetError
-from tunesmith.training.vision_pictures import decoded
+from tunesmith.training.vision_pictures import decoded, require_decodable
 from vision import encoded, png
 
 GREY = Image.new("L", (8, 6), 128)
@@ -99,3 +100,24 @@ def test_what_is_no_plain_picture_is_refused_with_its_line(content, words):
 def test_no_more_than_the_head_of_a_huge_picture_is_read():
     with pytest.raises(DatasetError):
         decoded(png_of(2**31 - 1, 2**31 - 1), 1)
+
+
+def gathered(folder, contents):
+    with (folder / "pictures").open("wb") as file, RowPicturesWriter(file) as writer:
+        for number, content in enumerate(contents, 1):
+            writer.add_row(None, number, [writer.add(content)])
+        writer.finish()
+    return RowPictures(folder / "pictures")
+
+
+@pytest.mark.parametrize("count", [0, 1, 33, 100])
+def test_pictures_that_can_be_decoded_are_accepted_however_many_there_are(tmp_path, count):
+    require_decodable(gathered(tmp_path, [png("red", (1 + n, 1)) for n in range(count)]), lambda: None)
+
+
+@pytest.mark.parametrize("place", [1, 50, 100])
+def test_a_broken_picture_is_found_wherever_it_is(tmp_path, place):
+    contents = [png("red", (1 + n, 1)) for n in range(100)]
+    contents[place - 1] = contents[place - 1][:60]
+    with pytest.raises(DatasetError, match=rf"^Line {place}: a picture"):
+        require_decodable(gathered(tmp_path, contents), lambda: None)

@@ -61,6 +61,7 @@ real-run: setup
 
 bench: setup
 	$(BIN)/python bench/text_sft.py
+	$(BIN)/python bench/vision.py
 	$(BIN)/python bench/server_start.py
 	$(BIN)/python bench/first_step.py
 	$(BIN)/python bench/first_step_large.py

@@ -34,11 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or _converted()
-        report = {
-            name: _compare(CASES[name], model, Path(folder) / name, arguments.steps, arguments.rounds, pythons)
-            for name in arguments.cases
-            for pythons in [_pythons(CASES[name], arguments.llama_factory)]
-        }
+        report = {name: _compared(name, model, Path(folder) / name, arguments) for name in arguments.cases}
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
     if not all(peer["losses_agree"] for peers in report.values() for peer in peers.values()):
@@ -61,13 +57,21 @@ def _pythons(case: Case, llamafactory: Path | None) -> dict[str, str]:
     return own
 
 
-def _compare(case: Case, model: Path, folder: Path, steps: int, rounds: int, pythons: dict[str, str]) -> dict[str, Any]:
+def _compared(name: str, model: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    case = CASES[name]
     folder.mkdir()
-    rows = write_rows(case, model, folder / "rows.jsonl", steps)
+    rows = write_rows(case, model, folder / "rows.jsonl", arguments.steps)
+    pythons = _pythons(case, arguments.llama_factory)
+    return compare(case, model, rows, arguments.steps, arguments.rounds, pythons)
+
+
+def compare(case: Case, model: Path, rows: Path, steps: int, rounds: int, pythons: dict[str, str]) -> dict[str, Any]:
+    """Run the engines in turn, each with its interpreter, in folders beside the rows. Prints and returns their figures
+    and the ratios of ours to each other's."""
     runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in pythons}
     for number in range(rounds):
         for engine, python in pythons.items():
-            work = folder / f"{engine}-{number}"
+            work = rows.parent / f"{engine}-{number}"
             work.mkdir()
             order = Order(case=case, engine=engine, model=str(model), rows=str(rows), work=str(work), steps=steps)
             runs[engine].append(_run(order, python))
@@ -111,11 +115,13 @@ def _run(order: Order, python: str) -> dict[str, Any]:
 
 
 def _figures(results: list[dict[str, Any]], tokens: list[int]) -> dict[str, float]:
-    return {
+    figures = {
         "tokens_per_second": statistics.median(_speed(result, tokens) for result in results),
         "seconds_to_first_step": statistics.median(result["first_step"] for result in results),
         "peak_memory_megabytes": statistics.median(result["memory"] for result in results) / 1e6,
     }
+    on_device = max(result["device_memory"] for result in results) / 1e6
+    return figures | ({"peak_device_megabytes": on_device} if on_device else {})
 
 
 def _speed(result: dict[str, Any], tokens: list[int]) -> float:

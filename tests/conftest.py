@@ -30,3 +30,13 @@ def signals_kept() -> Iterator[None]:
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def tiny_vision_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random model of some sixty thousand parameters that reads pictures and text."""
+    from tunesmith.training import tiny_vision_model
+
+    folder = tmp_path_factory.mktemp("tiny-vision-model")
+    tiny_vision_model.build(folder)
+    return folder

@@ -24,7 +24,7 @@ class Case:
 
     name: str
     about: str
-    rows: Literal["packed", "full", "short", "tokens"]
+    rows: Literal["packed", "full", "short", "tokens", "pictures"]
     batch: int
     """Rows, or packed sequences, of a step."""
 

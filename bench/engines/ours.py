@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from case import ALPHA, RANK, RATE, SEED, Order, read_order, write_result
+from vision_rows import pictures_of
 
 from tunesmith.rundir import RunDirectory
 from tunesmith.spec import job
@@ -17,7 +18,7 @@ def main() -> None:
     """Train."""
     order = read_order()
     run = RunDirectory(Path(order.work) / "run")
-    run.write_spec(_attempt(order))
+    run.write_spec(attempt_of(order))
     code = work_on(run.path)
     reported, _ = run.read_events(0)
     if code:
@@ -32,18 +33,23 @@ def main() -> None:
     )
 
 
-def _attempt(order: Order) -> job.AttemptSpec:
+def attempt_of(order: Order) -> job.AttemptSpec:
+    """The order in the words of our worker."""
     case = order.case
     dtype: Any = case.dtype
+    pictures = pictures_of(Path(order.rows)) if case.rows == "pictures" else None
     return job.AttemptSpec(
         job_id="bench",
         attempt=1,
         purpose="train",
-        inputs=job.Inputs(model=Path(order.model), train=Path(order.rows), validation=None, adapter=None),
+        inputs=job.Inputs(
+            model=Path(order.model), train=Path(order.rows), validation=None, adapter=None, pictures=pictures
+        ),
         spec=job.JobSpec(
             model=job.ModelSpec(
                 base="SmolLM2-135M-Instruct",
                 dtype=dtype,
+                modality="text" if pictures is None else "vision_language",
                 quantization=job.QuantizationSpec(bits=4) if case.quantized else None,
             ),
             init_from=None,

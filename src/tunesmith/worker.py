@@ -121,8 +121,8 @@ def _plan(attempt: AttemptSpec, method: "ModuleType", reporter: "Reporter", flag
     rows = method.check(attempt, flag.poll)
     from tunesmith.training.plan import plan_of, require_room
 
-    plan = plan_of(attempt, rows)
-    if attempt.purpose == "check":
+    plan = None if rows is None else plan_of(attempt, rows)
+    if plan is not None and attempt.purpose == "check":
         require_room(plan)
     reporter.write(events.Checked, plan=plan)
 

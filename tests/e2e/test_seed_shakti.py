@@ -4,11 +4,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from running_server import RunningServer, wait_for
+from vision import COLOURS, png
+from web_server import WebServer, serve_file
 
 pytestmark = pytest.mark.slow
 
@@ -63,9 +67,9 @@ TEXT = (
     .replace('"output_column": "caption"', '"output_column": "answer"')
     .replace("Could you please interpret the image and write a detailed caption?", "In {language}: {question}")
     .replace("my_first_vlm_job", "my_first_llm_job")
+    .replace(OVIS, "tiny")
 )
 
-PICTURES = "url,caption\n" + "".join(f"https://pictures.example/{n}.png,Picture {n}.\n" for n in range(8))
 QUESTIONS = "question,language,answer,split\n" + "".join(
     f'"What comes after {n}, please?",English,{n + 1}.,{0 if n < 32 else 1}\n' for n in range(40)
 )
@@ -77,9 +81,23 @@ if shutil.which("curl") is None:
 @pytest.fixture(scope="module")
 def served(write_home, tiny_model_folder, tmp_path_factory):
     home = write_home(tmp_path_factory.mktemp("shakti") / "home")
-    with (home / "tunesmith.toml").open("a") as settings:
-        settings.write(f'"{OVIS}" = "{tiny_model_folder}"\n')
+    settings = home / "tunesmith.toml"
+    vision = tmp_path_factory.mktemp("vision")
+    subprocess.run([sys.executable, "-m", "tunesmith.training.tiny_vision_model", str(vision)], check=True)
+    own_code = shutil.copytree(vision, tmp_path_factory.mktemp("ovis") / "ovis")
+    (own_code / "config.json").write_text(
+        json.dumps({"model_type": "ovis", "auto_map": {"AutoModelForCausalLM": "modeling_ovis.Ovis"}})
+    )
+    aliases = f'"{OVIS}" = "{vision}"\n"ovis-itself" = "{own_code}"\n'
+    settings.write_text(f'allowed_networks = "127.0.0.0/8"\n{settings.read_text()}{aliases}')
     server = RunningServer(home)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def web():
+    server = WebServer()
     yield server
     server.stop()
 
@@ -125,14 +143,65 @@ def files(server):
     return server.http.get("/v1/files").json()["data"]
 
 
-def test_the_pages_request_for_pictures_is_refused_with_the_reason_and_leaves_nothing(served, run):
-    status, body = run(PAGE, PICTURES)
+def captions(web, count=8):
+    """A table of addresses of pictures with captions."""
+    return "url,caption\n" + "".join(
+        f"{web.url}/{n}.png?sig=s{n},A square in {COLOURS[n % 6]}.\n" for n in range(count)
+    )
+
+
+def test_the_pages_request_for_pictures_is_trained_to_the_end(served, run, web):
+    for n in range(8):
+        web.answers[f"/{n}.png"] = serve_file(png(COLOURS[n % 6]))
+    status, created = run(PAGE, captions(web))
+    assert status == 200, created
+    assert created == {**created, "status": "pending", "message": "Training job submitted successfully."}
+    job = wait_for(lambda: ended(served, created["request_id"]), seconds=240)
+    assert (job["status"], job["error"], job["progress"]) == ("completed", None, 100)
+    artifact = Path(job["output_model"])
+    assert (artifact / "processor_config.json").is_file()
+    assert json.loads((artifact / "adapter_config.json").read_text())["r"] == 16
+    hexadecimal = created["request_id"].replace("-", "")
+    events = served.http.get(f"/tunesmith/v1/jobs/{hexadecimal}/events").json()["data"]
+    [prepared] = [event for event in events if event["kind"] == "prepared"]
+    assert "Could you please interpret the image" in prepared["data"]["sample"]
+    assert "⟦A square in red.<|im_end|>⟧" in prepared["data"]["sample"]
+    assert "sig=" not in served.http.get(f"/tunesmith/v1/jobs/{hexadecimal}").text
+    assert answer_of(artifact, with_adapter=True) != answer_of(artifact, with_adapter=False)
+
+
+def answer_of(artifact, *, with_adapter):
+    """What plain libraries write to the page's question about a picture, as logits of the next token."""
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    base = json.loads((artifact / "adapter_config.json").read_text())["base_model_name_or_path"]
+    model = AutoModelForImageTextToText.from_pretrained(base)
+    model = PeftModel.from_pretrained(model, artifact) if with_adapter else model
+    processor = AutoProcessor.from_pretrained(artifact)
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Could you please interpret?"}]}]
+    text = processor.apply_chat_template(asked, add_generation_prompt=True)
+    inputs = processor(images=[[Image.new("RGB", (40, 24), "red")]], text=[text], return_tensors="pt")
+    return model.eval()(**inputs).logits[0, -1].tolist()
+
+
+def test_a_model_with_code_of_its_own_is_refused_before_any_picture_is_asked_for(served, run, web):
+    before = len(web.requests)
+    status, body = run(PAGE.replace(OVIS, "ovis-itself"), captions(web))
     assert status == 400, body
-    assert set(body) == {"error", "detail"}
-    assert "training_config_json.model_type" in body["error"]
-    assert "vision_language" in body["error"]
-    assert files(served) == []
-    assert served.http.get("/api/llm/training_job/list/", params={"org_id": ORG}).json() == {"training_jobs": []}
+    assert "'ovis' is not a vision-language model known here. It brings code of its own" in body["error"]
+    assert len(web.requests) == before
+
+
+def test_a_picture_that_is_not_there_fails_the_job_with_its_line(served, run, web):
+    web.answers["/0.png"] = serve_file(png("red"))
+    web.answers.pop("/1.png", None)
+    status, created = run(PAGE, captions(web, 2))
+    assert status == 200, created
+    job = wait_for(lambda: ended(served, created["request_id"]), seconds=60)
+    assert job["status"] == "failed"
+    assert "Line 3" in job["error"]
+    assert "1.png" in job["error"]
 
 
 def test_a_language_model_is_trained_to_the_end_on_the_columns_of_a_table(served, run, trained):
@@ -193,7 +262,7 @@ def test_json_lines_are_taken_too_whatever_the_file_is_called(served, run):
             "training_config_json.adapter.target_modules",
         ),
         ('"lora_r": 16', '"lora_r": 16, "target_modules": ["query"]', 400, "q_proj, up_proj, v_proj"),
-        (OVIS, "nobody/has-this", 404, "training_config_json.base_model"),
+        ('"base_model": "tiny"', '"base_model": "nobody/has-this"', 404, "training_config_json.base_model"),
         ('"adapter": {\n    "lora_r": 16\n  },', "", 400, "training_config_json.quantization"),
         ("csv_file='@example-file'", "csv_file=text", 400, "csv_file"),
         ("csv_file='@example-file'", "other='@example-file'", 400, "csv_file is required"),

@@ -21,6 +21,6 @@ class ContentUse:
             return
         for job in jobs.in_state(connection, *_LIVE):
             sources = (job.spec.data.train, job.spec.data.validation)
-            if any(source is not None and source.sha256 == sha256 for source in sources):
+            if any(source is not None and sha256 in (source.sha256, source.pictures) for source in sources):
                 return
         self._storage.remove(sha256)

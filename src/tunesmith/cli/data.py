@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from tunesmith.spec.receipt import REFUSED, Receipt
 app = group("Training data, looked at without a server.")
 
 _SHOWN_PROBLEMS = 5
+_MOST_BYTES = 2**40  # of pictures: those of a file that is here
 
 
 @command(app, "inspect", "tunesmith data inspect support.jsonl --model smollm2")
@@ -38,7 +40,9 @@ def inspect(
         settings = load_settings()
     folder = _folder(model, settings.model_aliases, settings.model_roots)
     _require_usable(file)
-    receipt = _receipt(settings.worker_python, file, folder, max_length)
+    with TemporaryDirectory() as scratch:
+        arguments = [str(file), str(folder), str(max_length), *_gathered(file, Path(scratch))]
+        receipt = _receipt(settings.worker_python, arguments)
     if as_json:
         data_json(receipt.model_dump(mode="json"))
     else:
@@ -74,8 +78,36 @@ def _require_usable(file: Path) -> None:
         )
 
 
-def _receipt(python: str, file: Path, folder: Path, max_length: int) -> Receipt:
-    command = [python, "-m", "tunesmith.training.receipt", str(file), str(folder), str(max_length)]
+def _gathered(file: Path, scratch: Path) -> list[str]:
+    """A file with the pictures that the rows show; none if they show none."""
+    from tunesmith.data.row_pictures import RowPictures
+    from tunesmith.jobs.gathering import PictureGatherer
+    from tunesmith.spec.errors import TunesmithError
+    from tunesmith.spec.reading import AS_FOUND
+    from tunesmith.storage import Storage
+
+    writer = Storage(scratch).writer()
+    try:
+        PictureGatherer(_refuse_address, _MOST_BYTES).gather(file, AS_FOUND, writer, lambda _done, _total: None)
+        path = writer.commit().path
+    except TunesmithError as error:
+        raise CommandError(error.message, hint=error.hint) from error
+    finally:
+        writer.discard()
+    return [str(path)] if len(RowPictures(path)) else []
+
+
+def _refuse_address(address: str, _most: int) -> bytes:
+    from tunesmith.spec.errors import DatasetError
+
+    raise DatasetError(
+        f"the picture {address.partition('?')[0]} lies elsewhere, and nothing is fetched here.",
+        hint="Inspect rows whose pictures are data URIs or files of the same archive; a job fetches the others.",
+    )
+
+
+def _receipt(python: str, arguments: list[str]) -> Receipt:
+    command = [python, "-m", "tunesmith.training.receipt", *arguments]
     try:
         ended = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     except OSError as error:

@@ -25,6 +25,18 @@ def text(
     data(str(directory))
 
 
+@command(app, "vision-language", "tunesmith tiny-model vision-language ./models/tiny-vision")
+def vision_language(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Folder to write the model to.")],
+) -> None:
+    """Write a tiny model that reads pictures too, in transformers' layout.
+
+    It is built by the interpreter of the setting `worker_python`.
+    """
+    _build("tunesmith.training.tiny_vision_model", str(directory))
+    data(str(directory))
+
+
 @command(app, "image", "tunesmith tiny-model image ./models/tiny-flux")
 def image(
     directory: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Folder to write the model to.")],

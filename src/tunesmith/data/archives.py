@@ -50,6 +50,7 @@ class Archive:
     def __init__(self, file: zipfile.ZipFile) -> None:
         self._file = file
         self._members = _checked(file.infolist())
+        self._by_name = {member.filename: member for member in self._members}
 
     def tables(self) -> list[tuple[str, Container]]:
         """Names and kinds of the files of rows, in the order of their names. All are of one kind.
@@ -108,6 +109,27 @@ class Archive:
                 )
             else:
                 yield io.BytesIO(file.read())
+
+    def picture(self, name: str, beside: str, most: int) -> bytes:
+        """A picture, named from the archive's root or from the folder of the file of rows `beside` it. May be called by
+        several threads.
+
+        Raises:
+            DatasetError: there is none of this name, it has more than `most` bytes, or is damaged.
+        """
+        wanted = name.removeprefix("./").replace("\\", "/")
+        nearby = (PurePosixPath(beside).parent / wanted).as_posix()
+        member = self._by_name.get(nearby) or self._by_name.get(wanted)
+        if member is None:
+            raise DatasetError(
+                f"the archive has no picture {name!r}.", hint="Put it in the archive, and name it as the archive does."
+            )
+        if member.file_size > most:
+            raise DatasetError(
+                f"{member.filename!r} in the archive has {member.file_size:,} bytes; up to {most:,} are read."
+            )
+        with self._opened(member) as file:
+            return file.read()
 
     def _opened(self, member: zipfile.ZipInfo) -> BinaryIO:
         try:

@@ -1,13 +1,15 @@
 """What is checked before a job is accepted, so that a bad request is answered at once and takes no GPU."""
 
+import math
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import ModuleType
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
@@ -15,7 +17,7 @@ from sqlalchemy import Connection
 from tunesmith.data.picture_set import PictureSet
 from tunesmith.data.validate import DatasetReport, inspect
 from tunesmith.devices import CPU
-from tunesmith.jobs.fetching import Fetcher, Keep
+from tunesmith.jobs.fetching import PARTS, Fetcher, Keep, lacks_pictures
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.pace import timed
 from tunesmith.jobs.pictures.preparing import Pictures
@@ -49,11 +51,23 @@ _POLL_SECONDS = 0.01
 # Reading on until the first trainable row takes well under a second, unless there is none in a large file.
 _CHECK_SECONDS = 30.0
 _PLAN_SECONDS = 120.0
-# Of each purpose: nobody's submission waits for plans, which take longer.
+# Of each pace: nobody's submission waits for plans or for pictures, which take longer.
 _SIMULTANEOUS = 2
 
 
 Purpose = Literal["check", "plan"]
+
+Pace = Literal["check", "plan", "pictures"]
+"""What a worker is asked, by the time that it may take. As long as it needs for pictures, each of which is decoded."""
+
+_PACES: dict[Pace, float] = {"check": _CHECK_SECONDS, "plan": _PLAN_SECONDS, "pictures": math.inf}
+
+Look = Callable[[], None]
+"""Called while a worker is waited for. What it raises ends the waiting and the worker."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class Watch(Report, Protocol):
@@ -103,7 +117,7 @@ class Admission:
         self._unavailable_resources = unavailable_resources
         self._device_memory = device_memory
         self._pictures = pictures
-        self._slots = {purpose: BoundedSemaphore(_SIMULTANEOUS) for purpose in get_args(Purpose)}
+        self._slots = {pace: BoundedSemaphore(_SIMULTANEOUS) for pace in _PACES}
         shutil.rmtree(checks, ignore_errors=True)
         checks.mkdir(parents=True)
 
@@ -125,8 +139,11 @@ class Admission:
         spec = self._fetcher.pin(org, spec)
         if spec.data.train.kind == "images" and self._fetcher.has_models(org, spec):
             self._resolver.require_model(org, spec)
-        is_complete = self._fetcher.is_here(org, spec)
-        plan = self._check(org, spec, purpose) if is_complete else None
+        is_here = self._fetcher.is_here(org, spec)
+        if not is_here:
+            self._look_at_rows(org, spec)
+        plan = self._check(org, spec, purpose) if is_here else None
+        is_complete = is_here and not lacks_pictures(spec)
         return Admitted(spec=spec, is_complete=is_complete, notes=tuple(notes), plan=plan)
 
     def complete(self, org: str, spec: JobSpec, watch: Watch, keep: Keep) -> Plan | None:
@@ -140,9 +157,13 @@ class Admission:
         if spec.data.train.kind == "images" and spec.data.train.sha256 is None:
             self._resolver.require_model(org, spec)  # before much work is done for it
             spec = self._pictures.prepare(org, spec, watch, keep)
-        return self._check(org, spec, "check")
+        if lacks_pictures(spec):
+            self._check(org, spec, "check")  # so that no picture is fetched for a model that cannot look at it
+            spec = self._fetcher.gather(spec, watch, keep)
+        return self._check(org, spec, "check", watch.poll)
 
-    def _check(self, org: str, spec: JobSpec, purpose: Purpose) -> Plan | None:
+    def _check(self, org: str, spec: JobSpec, purpose: Purpose, look: Look = _nothing) -> Plan | None:
+        """Have a worker look at everything that is here. No plan comes of rows whose pictures are not."""
         inputs = self._resolver.resolve(org, spec)
         rows, classes = self._counted(org, spec.data)
         if spec.data.validation:
@@ -157,9 +178,17 @@ class Admission:
             rows=rows,
             classes=classes,
         )
-        with self._slots[purpose]:
-            plan = self._plan_in_worker(attempt)
+        pace: Pace = "pictures" if inputs.pictures is not None else purpose
+        with self._slots[pace]:
+            plan = self._plan_in_worker(attempt, _PACES[pace], look)
         return None if plan is None else timed(self._database, org, spec, plan)
+
+    def _look_at_rows(self, org: str, spec: JobSpec) -> None:
+        """Refuse rows that are here and cannot be used, before anything else is fetched."""
+        for part in PARTS:
+            source = getattr(spec.data, part)
+            if source is not None and source.kind != "images" and source.sha256 is not None:
+                self._require_usable(org, source, spec.data.reading, f"data.{part}")
 
     def _counted(self, org: str, data: DataSpec) -> tuple[int, tuple[int, ...]]:
         """Rows, or prepared pictures, to train on, and the classes of labelled rows."""
@@ -202,23 +231,24 @@ class Admission:
         except TunesmithError as error:
             raise type(error)(error.message, param=param, hint=error.hint) from error
 
-    def _plan_in_worker(self, attempt: AttemptSpec) -> Plan | None:
+    def _plan_in_worker(self, attempt: AttemptSpec, seconds: float, look: Look) -> Plan | None:
         run = RunDirectory(self._checks / uuid.uuid4().hex)
         run.write_spec(attempt)
         handle = self._runner.start(run, CPU)
         try:
-            ended = self._await(handle, run, _CHECK_SECONDS if attempt.purpose == "check" else _PLAN_SECONDS)
+            ended = self._await(handle, run, seconds, look)
             return None if ended is None else _judged(run, ended)
         finally:
             self._runner.stop(handle, force=True)
             shutil.rmtree(run.path, ignore_errors=True)
 
-    def _await(self, handle: Handle, run: RunDirectory, seconds: float) -> Exit | None:
+    def _await(self, handle: Handle, run: RunDirectory, seconds: float, look: Look) -> Exit | None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             ended = self._runner.poll(handle, run)
             if ended is not None:
                 return ended
+            look()
             time.sleep(_POLL_SECONDS)
         return None  # the worker will tell
 
@@ -310,7 +340,7 @@ def _check_selection(spec: JobSpec, method: ModuleType) -> None:
             )
 
 
-def _judged(run: RunDirectory, ended: Exit) -> Plan:
+def _judged(run: RunDirectory, ended: Exit) -> Plan | None:
     """Turn what a check reported into an answer."""
     reported, _ = run.read_events(0)
     for event in reported:

@@ -75,6 +75,12 @@ class ExportOrders:
                 raise UnsupportedError(
                     "A GGUF file holds a model that writes, and this one scores texts.", param="format"
                 )
+            if job is not None and job.spec.model.modality != "text":
+                raise UnsupportedError(
+                    "A GGUF file holds a model of text, and this one reads pictures too.",
+                    param="format",
+                    hint="Use the format 'merged', or the result as it is: both load in plain transformers.",
+                )
             require_convertible(base, adapter or base)
             options = ExportOptions(format=format, dtype=None, quantization=quantization or "f16")
         self._require_room(base, options)

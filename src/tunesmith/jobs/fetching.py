@@ -1,12 +1,13 @@
-"""Brings what a job needs and this server has not: rows and models from elsewhere."""
+"""Brings what a job needs and this server has not: rows and models from elsewhere, and pictures that rows show."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Protocol
 
 from tunesmith.access.hosts import host_of
 from tunesmith.access.secrets import Secrets
 from tunesmith.assets.models import BaseModels
+from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.sources import Credentials, Found, Location, Source
 from tunesmith.sources import Progress as SourceProgress
 from tunesmith.sources.hub.models import HubModels
@@ -22,12 +23,25 @@ from tunesmith.storage import BlobWriter, Storage
 from tunesmith.store import models
 from tunesmith.store.database import Database
 
-Progress = Callable[[str, int, int | None], None]
-"""Told what is fetched, the bytes so far and, where known, all bytes. May raise to end the fetching."""
+
+class Progress(Protocol):
+    """Follows a preparation. What it raises ends it."""
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Told what is fetched, the bytes so far and, where known, all bytes."""
+        ...
+
+    def poll(self) -> None:
+        """Called now and then while nothing arrives."""
+        ...
+
 
 Part = Literal["train", "validation"]
 
-Keep = Callable[[Part, BlobWriter], JobSpec]
+Digest = Literal["sha256", "pictures"]
+"""Where a part has the digest of its rows, and that of the pictures which they show."""
+
+Keep = Callable[[Part, Digest, BlobWriter], JobSpec]
 """Takes the finished content of a part, and gives the spec with its digest."""
 
 PARTS: tuple[Part, ...] = ("train", "validation")
@@ -46,9 +60,11 @@ class Fetcher:
         bases: BaseModels,
         secrets: Secrets,
         storage: Storage,
+        gatherer: PictureGatherer,
     ) -> None:
         self._database = database
         self._sources = sources
+        self._gatherer = gatherer
         self._hub = hub
         self._bases = bases
         self._secrets = secrets
@@ -75,7 +91,7 @@ class Fetcher:
         )
 
     def is_here(self, org: str, spec: JobSpec) -> bool:
-        """Whether everything that a pinned spec needs is on this server."""
+        """Whether the rows and models that a pinned spec needs are on this server."""
         rows = (spec.data.train, spec.data.validation)
         return not any(source and source.sha256 is None for source in rows) and self.has_models(org, spec)
 
@@ -84,7 +100,7 @@ class Fetcher:
         return not self._missing_models(org, spec)
 
     def fetch(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> JobSpec:
-        """Bring everything that is missing but pictures. The spec comes back with the digests of its rows.
+        """Bring rows and models that are missing, and no pictures. The spec comes back with the digests of its rows.
 
         Raises:
             TunesmithError: something could not be fetched whole, or changed since it was pinned; `param` is the path in
@@ -100,7 +116,27 @@ class Fetcher:
                 writer = self._storage.writer()
                 try:
                     self._fetch_rows(org, source, f"data.{part}", writer, progress)
-                    spec = keep(part, writer)
+                    spec = keep(part, "sha256", writer)
+                finally:
+                    writer.discard()
+        return spec
+
+    def gather(self, spec: JobSpec, progress: Progress, keep: Keep) -> JobSpec:
+        """Gather the pictures that rows show, where the model looks at them. The spec comes back with their digests.
+
+        Raises:
+            TunesmithError: a picture cannot be had; `param` is the path in the spec. Whatever `progress` and `keep`
+                raise passes through.
+        """
+        for part in PARTS:
+            source = getattr(spec.data, part)
+            if source is not None and source.pictures is None and lacks_pictures(spec):
+                writer = self._storage.writer()
+                try:
+                    with _about(f"data.{part}"):
+                        told = _naming(progress, f"the pictures of {shown(source)}")
+                        self._gatherer.gather(self._storage.path(source.sha256), spec.data.reading, writer, told)
+                    spec = keep(part, "pictures", writer)
                 finally:
                     writer.discard()
         return spec
@@ -199,6 +235,12 @@ class Fetcher:
 
     def _hub_host(self) -> str | None:
         return host_of(self._hub.endpoint, param="hub_url") if self._hub.endpoint else None
+
+
+def lacks_pictures(spec: JobSpec) -> bool:
+    """Whether pictures are looked at that were not gathered."""
+    rows = (spec.data.train, spec.data.validation)
+    return spec.model.modality == "vision_language" and any(source and source.pictures is None for source in rows)
 
 
 def shown(source: DataSource) -> str:

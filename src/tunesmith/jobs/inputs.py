@@ -61,6 +61,8 @@ class InputResolver:
             adapter=adapter,
             rows=self._rows.folder(org),
             cache=self._encoded.folder(org),
+            pictures=self._pictures(spec.data.train),
+            validation_pictures=self._pictures(validation) if validation else None,
         )
 
     def require_model(self, org: str, spec: JobSpec) -> None:
@@ -141,6 +143,9 @@ class InputResolver:
             return self._bases.find(model.base)  # says what it looked for, and where
         check_loadable(model.base, path)
         return path
+
+    def _pictures(self, source: DataSource) -> Path | None:
+        return self._storage.path(source.pictures) if source.pictures is not None else None
 
     def _content(self, source: DataSource) -> Path:
         if source.sha256 is None:

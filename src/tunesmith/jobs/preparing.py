@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tunesmith.assets.content import ContentUse
 from tunesmith.jobs.admission import Admission
-from tunesmith.jobs.fetching import Part, shown, without_queries
+from tunesmith.jobs.fetching import Digest, Part, shown, without_queries
 from tunesmith.jobs.pictures.report import Stage
 from tunesmith.jobs.submitting import add_plan
 from tunesmith.jobs.tidying import tidy
@@ -93,7 +93,7 @@ class Preparer:
         watch = _Watch(self._database, job, self._stopping)
         try:
             plan = self._admission.complete(
-                job.org, job.spec, watch, lambda part, content: self._keep(job, part, content)
+                job.org, job.spec, watch, lambda part, digest, content: self._keep(job, part, digest, content)
             )
         except (_Ended, DiskFullError):
             raise
@@ -105,7 +105,7 @@ class Preparer:
         else:
             self._move(job, Trigger.VALIDATED, plan=plan)
 
-    def _keep(self, job: Job, part: Part, content: BlobWriter) -> JobSpec:
+    def _keep(self, job: Job, part: Part, digest: Digest, content: BlobWriter) -> JobSpec:
         """Make a fetched content visible in the transaction that writes its digest into the job, so that it always
         belongs to somebody."""
         with self._database.write() as connection:
@@ -114,7 +114,7 @@ class Preparer:
                 raise _Ended
             data = current.spec.data
             source: DataSource = getattr(data, part)
-            fetched = source.model_copy(update={"id": shown(source), "sha256": content.commit().sha256})
+            fetched = source.model_copy(update={"id": shown(source), digest: content.commit().sha256})
             update = {part: fetched, "images": without_queries(data.images)}
             spec = current.spec.model_copy(update={"data": data.model_copy(update=update)})
             jobs.change(connection, job.id, spec=spec.model_dump(mode="json"))
@@ -134,7 +134,7 @@ class Preparer:
 
 
 class _Watch:
-    """Told of every piece that arrives: reports progress now and then, and ends the fetching of a cancelled job."""
+    """Told of every piece that arrives: reports progress now and then, and ends the preparation of a cancelled job."""
 
     def __init__(self, database: Database, job: Job, stopping: threading.Event) -> None:
         self._database = database

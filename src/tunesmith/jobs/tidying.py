@@ -37,8 +37,9 @@ def tidy(connection: Connection, job: Job, use: ContentUse) -> None:
     secrets.remove_unnamed(connection, job.org, _secrets_of(job))
     jobs.change(connection, job.id, spec=_without_queries(job.spec).model_dump(mode="json"))
     for source in (job.spec.data.train, job.spec.data.validation):
-        if source is not None and source.sha256 is not None:
-            use.release(connection, source.sha256)
+        for sha256 in (source.sha256, source.pictures) if source is not None else ():
+            if sha256 is not None:
+                use.release(connection, sha256)
 
 
 def _without_queries(spec: JobSpec) -> JobSpec:

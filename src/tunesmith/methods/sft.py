@@ -1,8 +1,11 @@
-"""Supervised fine-tuning of text: the assistant's turns, a completion, or a whole text."""
+"""Supervised fine-tuning on text, with or without pictures: the assistant's turns, a completion, or a whole text."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
+from tunesmith.spec.errors import UnsupportedError
 from tunesmith.spec.job import AttemptSpec, Frozen
 
 if TYPE_CHECKING:
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
     from tunesmith.training.workplace import Workplace
 
 
-MODALITIES = ("text",)
+MODALITIES = ("text", "vision_language")
 TASKS = ("causal_lm",)
 FIGURES = ("token_accuracy",)
 
@@ -23,9 +26,13 @@ class Parameters(Frozen):
     """Which part carries loss: the assistant's turns and completions; the last of these turns alone; or everything but
     turns that the row keeps out."""
 
+    parts: tuple[Literal["language", "projector", "vision"], ...] | None = Field(default=None, min_length=1)
+    """Parts of a vision-language model that are trained: what writes, what brings pictures to it, what sees them; none
+    = the first alone. Of no effect on an adapter's own shape when it is continued."""
 
-def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
-    """Refuse what cannot be honoured, and tell what the rows will come to.
+
+def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan | None":
+    """Refuse what cannot be honoured, and tell what the rows will come to; none while their pictures are not here.
 
     Raises:
         UnsupportedError: the spec asks for something that this method or the engine cannot do.
@@ -35,7 +42,17 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
     from tunesmith.training.supervised_rows import SupervisedShape
     from tunesmith.training.text_rows import survey_rows
 
-    require_text_generation(attempt)
+    require_text_generation(attempt, MODALITIES)
+    if attempt.spec.model.modality == "vision_language":
+        from tunesmith.training.vision_task import survey_vision
+
+        return survey_vision(attempt, _parameters(attempt).train_on, poll)
+    if _parameters(attempt).parts is not None:
+        raise UnsupportedError(
+            "A model of text alone has no parts of which some could be trained.",
+            param="method.parameters.parts",
+            hint="Leave `parts` out, or choose layers by the adapter's targets.",
+        )
     return survey_rows(attempt, SupervisedShape(attempt.spec.method.kind, _parameters(attempt).train_on), poll)
 
 
@@ -53,6 +70,10 @@ def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":
     from tunesmith.training.text_rows import read_rows
     from tunesmith.training.text_task import GroupedRows, TextTask
 
+    if attempt.spec.model.modality == "vision_language":
+        from tunesmith.training.vision_task import build_vision
+
+        return build_vision(attempt, _parameters(attempt).train_on, workplace)
     tokenizer = load_tokenizer(attempt.inputs.model)
     shape = SupervisedShape(attempt.spec.method.kind, _parameters(attempt).train_on)
     streamed = stream_rows(attempt, tokenizer, shape, workplace)

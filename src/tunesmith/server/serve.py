@@ -40,6 +40,7 @@ from tunesmith.jobs.conductor import Conductor, Part
 from tunesmith.jobs.export_orders import ExportOrders
 from tunesmith.jobs.exporting import Exporter, Exports
 from tunesmith.jobs.fetching import Fetcher
+from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.pictures.captioning import Captioner
 from tunesmith.jobs.pictures.collecting import Collector
@@ -57,7 +58,7 @@ from tunesmith.runners import Runner
 from tunesmith.server.app import create_app, is_local
 from tunesmith.server.home import Home, HomeLock
 from tunesmith.server.settings import Settings
-from tunesmith.sources import Limits
+from tunesmith.sources import Limits, Location
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.sources.hub.upload import HubUploads
 from tunesmith.spec.errors import SettingsError
@@ -234,7 +235,10 @@ def _build(
     sources = {
         kind: module.create(limits, settings.hub_url) for kind, module in load_plugins("tunesmith.sources").items()
     }
-    fetcher = Fetcher(database, sources, hub, base_models, secrets, storage)
+    gatherer = PictureGatherer(
+        lambda address, most: sources["http"].read(Location(kind="http", address=address), most), limits.max_bytes
+    )
+    fetcher = Fetcher(database, sources, hub, base_models, secrets, storage, gatherer)
     captioner = Captioner(runner, base_models, settings.captioning_model, home.checks)
     pictures = Pictures(Collector(database, fetcher, storage), captioner, storage, home.pictures)
     rows = RowCache(home.rows, storage, settings.max_row_cache_bytes)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from tunesmith.sources import Credentials, Found, Limits, Location, Progress
 from tunesmith.sources._client import GuardedClient
-from tunesmith.sources._download import Remote, download, look, save
+from tunesmith.sources._download import Remote, download, fetch_answer, look, save
 from tunesmith.storage import BlobWriter
 
 
@@ -19,6 +19,10 @@ class SingleRequestSource:
     def probe(self, location: Location, credentials: Credentials | None) -> Found:
         """See `Source`."""
         return look(self._client, self._remote(location, credentials), self._limits)
+
+    def read(self, location: Location, max_bytes: int) -> bytes:
+        """What lies at the location now, whole. Raises as in `Source`, and TooLargeError beyond `max_bytes`."""
+        return fetch_answer(self._client, self._remote(location, None), self._limits, max_bytes)
 
     def fetch(
         self,

@@ -79,7 +79,8 @@ class Checked(_Event):
     """Answer of a `check` or a `plan`: at least one row can be trained."""
 
     kind: Literal["checked"] = "checked"
-    plan: Plan
+    plan: Plan | None
+    """None where the pictures that rows show are not here yet: nothing else speaks against the job."""
 
 
 class Captioned(_Event):

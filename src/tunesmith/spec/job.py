@@ -85,6 +85,9 @@ class DataSource(Frozen):
     secret: str | None = None
     """Id of the stored credentials."""
 
+    pictures: str | None = None
+    """Digest of the pictures that its rows show, gathered for a vision-language model; none until that is done."""
+
 
 class ImagesSpec(Frozen):
     """Pictures for image training and what is done to them first."""
@@ -421,6 +424,12 @@ class Inputs(Frozen):
 
     cache: Path | None = None
     """Folder for what follows from content alone and takes long to compute, shared by jobs; none = nothing is kept."""
+
+    pictures: Path | None = None
+    """The pictures that the training rows show, gathered; none if they are not looked at."""
+
+    validation_pictures: Path | None = None
+    """Those of the validation rows."""
 
 
 class DeviceFacts(Frozen):

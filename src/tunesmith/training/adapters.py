@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 from tunesmith.spec.errors import AdapterError, ArtifactError
 from tunesmith.spec.job import ALL_LINEAR, AdapterSpec
 from tunesmith.training import pissa
-from tunesmith.training.targets import last_parts, require_targets
+from tunesmith.training.targets import is_outside, last_parts, require_targets
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 _WHOLE = ".modules_to_save."
+_PREFIX = "base_model.model."
 _REPLACED = ".original_module"
 """What PEFT calls a layer in whose place another one is trained whole."""
 
@@ -55,17 +56,19 @@ def new_adapter(
     adapter: AdapterSpec,
     seed: int,
     head: str | None = None,
+    outside: str | None = None,
     poll: Callable[[], None] = lambda: None,
 ) -> PeftModel:
     """Put an untrained adapter into a model: without effect at first, initialised under `seed`, in float32.
 
-    `head` names the head of a sequence classifier, which is then trained whole and belongs to the adapter. `poll` is
-    called between layers where initialising them takes long. Whatever it raises passes through.
+    `head` names the head of a sequence classifier, which is then trained whole and belongs to the adapter. `outside` is
+    a regular expression of the names of layers that are left alone. `poll` is called between layers where initialising
+    them takes long. Whatever it raises passes through.
 
     Raises:
         AdapterError: the model has no layers of these names, or PEFT cannot put an adapter on them.
     """
-    require_targets(model, adapter, head)
+    require_targets(model, adapter, head, outside)
     config = LoraConfig(
         task_type="CAUSAL_LM" if head is None else "SEQ_CLS",
         modules_to_save=None if head is None else [head],
@@ -73,6 +76,7 @@ def new_adapter(
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=ALL_LINEAR[0] if adapter.targets == ALL_LINEAR else list(adapter.targets),
+        exclude_modules=outside,
         use_rslora=adapter.scaling == "rank_stabilized",
         use_dora=adapter.decomposed,
     )
@@ -227,6 +231,7 @@ def _targets_asked(adapted: PeftModel, adapter: AdapterSpec) -> set[str]:
         and _LOW_RANK not in name
         and _WHOLE not in name
         and not name.endswith(_REPLACED)
+        and not is_outside(name.removeprefix(_PREFIX), adapted.peft_config["default"].exclude_modules)
     )
     return set(last_parts(layers))
 

@@ -1,7 +1,7 @@
 """Token rows as tensors: concatenated without padding, or padded where the model needs it."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ class TextBatch:
 
     tokens: int
     trained: int
+
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    """What a model reads beside tokens, by the names of its inputs; not on the device yet."""
 
 
 def split_by_budget(

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.data.formats import Conversation, Message
+from tunesmith.data.examples import Conversation, Image, Message
 from tunesmith.spec.errors import ChatTemplateError
 from tunesmith.spec.receipt import Finding
 from tunesmith.training.chat_template import ChatTemplate
@@ -71,7 +71,12 @@ class ChatRenderer:
             role = "system"
         if role == "function" and not self._knows_function:
             role = "tool"
-        return {"role": role, "content": message.content if message.content is not None else "", **message.fields}
+        content = [_part(part) for part in message.parts] if message.parts else message.content or ""
+        return {"role": role, "content": content, **message.fields}
+
+
+def _part(part: str | Image) -> dict[str, str]:
+    return {"type": "image"} if isinstance(part, Image) else {"type": "text", "text": part}
 
 
 def _with_decoded_arguments(turn: dict[str, Any]) -> dict[str, Any]:

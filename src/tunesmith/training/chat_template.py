@@ -7,6 +7,27 @@ from tunesmith.data.formats import Conversation
 from tunesmith.spec.errors import ChatTemplateError
 
 
+def wants_parts(tokenizer: Any) -> bool:
+    """Whether a template shows text only where it comes as a list of parts, as those of models that see do."""
+    probe = "\u2039text\u203a"
+    for content in (probe, [{"type": "text", "text": probe}]):
+        try:
+            rendered = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+        except Exception:  # noqa: BLE001 - a template that refuses these turns does not tell
+            continue
+        if probe in rendered:
+            return content is not probe
+    return False
+
+
+def in_parts(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turns with their texts as lists of parts."""
+    return [
+        turn | {"content": [{"type": "text", "text": turn["content"]}]} if isinstance(turn["content"], str) else turn
+        for turn in turns
+    ]
+
+
 class ChatTemplate:
     """Renders turns as text.
 
@@ -25,6 +46,7 @@ class ChatTemplate:
             )
         self.source: str = source
         self._tokenizer = tokenizer
+        self._wants_parts = wants_parts(tokenizer)
         specials = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         specials.update(tokenizer.all_special_tokens)
         self._specials = tuple(specials)
@@ -42,7 +64,7 @@ class ChatTemplate:
         """
         try:
             rendered: str = self._tokenizer.apply_chat_template(
-                turns,
+                in_parts(turns) if self._wants_parts else turns,
                 tools=list(conversation.tools) if conversation.tools else None,
                 tokenize=False,
                 add_generation_prompt=prompt,

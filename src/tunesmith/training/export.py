@@ -106,7 +106,8 @@ def verify_model(language_model: LanguageModel, probe: TextBatch, folder: Path, 
     trained = language_model.answers(probe).float()
     try:
         model = type(core).from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
-        logits = model.to(language_model.device).eval()(input_ids=probe.ids, use_cache=False).logits
+        extras = {name: value.to(language_model.device) for name, value in probe.extras.items()}
+        logits = model.to(language_model.device).eval()(input_ids=probe.ids, use_cache=False, **extras).logits
         loaded = logits.flatten(0, -2).float()
     except Exception as error:
         if is_shortage(error):

@@ -16,7 +16,7 @@ from tunesmith.training.card import Card
 from tunesmith.training.checkpoint import write_folder
 from tunesmith.training.export import require_finite, save_model, save_tokenizer
 from tunesmith.training.gguf_file import write_gguf
-from tunesmith.training.merging import is_classifier, labels_of, load_merged, load_trained
+from tunesmith.training.merging import is_classifier, labels_of, load_merged, load_trained, reads_pictures
 from tunesmith.training.model import load_config, load_tokenizer
 from tunesmith.training.prompts import Prompts, prompts_for
 from tunesmith.training.reporting import Reporter
@@ -114,6 +114,10 @@ def _write(order: ExportSpec, tokenizer: Any, folder: Path, target: Path, tell: 
         tell("writing", 0, 1)
         save_model(model, target, getattr(torch, order.options.dtype))
         save_tokenizer(tokenizer, target)
+        if reads_pictures(order):
+            from tunesmith.training.vision_processor import copy_processor
+
+            copy_processor(order.base, target)
         require_finite(target)
         tell("writing", 1, 1)
         return target

@@ -47,7 +47,10 @@ class LanguageModel:
         self.recomputes = False
         """Whether activations are computed again in the backward pass."""
 
-        self._own_attention = core.config._attn_implementation
+        self.picture_bytes = 0.0
+        """What pictures take in a pass at most, a token."""
+
+        self._own_attention = self._attention
         self._takes_positions = "position_ids" in inspect.signature(core.forward).parameters
         self._head_only = False
         self._noise: EmbeddingNoise | None = None
@@ -62,7 +65,7 @@ class LanguageModel:
         with torch.no_grad(), without_outliers(self.core):
             first, second, other = self._probe_rows()
             alone = self._reference([first, second])
-            self._own_attention = self.core.config._attn_implementation
+            self._own_attention = self._attention
             if not self._settle_concatenated(first, second, other, alone):
                 self.layout = "padded" if self._agrees([first, second], alone, "padded") else "single"
             self._head_only = self._head_gives_logits([first, second] if self.layout != "single" else [first])
@@ -87,7 +90,15 @@ class LanguageModel:
 
     def batch(self, rows: Sequence[TokenRow]) -> TextBatch:
         """Rows as tensors in the model's layout."""
-        return concatenate(rows, self.device) if self.layout == "concatenated" else pad(rows, self.device)
+        return self.concatenated(rows) if self.layout == "concatenated" else self.padded(rows)
+
+    def concatenated(self, rows: Sequence[TokenRow]) -> TextBatch:
+        """Rows behind each other."""
+        return concatenate(rows, self.device)
+
+    def padded(self, rows: Sequence[TokenRow]) -> TextBatch:
+        """Rows below each other."""
+        return pad(rows, self.device)
 
     def sums(self, batch: TextBatch) -> Sums:
         """Loss and hits over a batch's trained tokens."""
@@ -126,14 +137,14 @@ class LanguageModel:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """While open, the model attends to a cache, which rows of a training have not, and has no habits of its own."""
-        before, habits = self.core.config._attn_implementation, self.core.generation_config
-        self.core.set_attn_implementation(self._own_attention)
+        before, habits = self._attention, self.core.generation_config
+        self._attend_by(self._own_attention)
         self.core.generation_config = GenerationConfig()
         try:
             yield
         finally:
             self.core.generation_config = habits
-            self.core.set_attn_implementation(before)
+            self._attend_by(before)
 
     def _outputs(self, batch: TextBatch) -> Tensor:
         logits: Tensor = self.core(**self._inputs(batch)).logits
@@ -163,12 +174,21 @@ class LanguageModel:
     def _inputs(self, batch: TextBatch) -> dict[str, Any]:
         if self._noise is not None:
             self._noise.expect(batch)
-        inputs: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
+        inputs: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False, **batch.extras}
         if batch.padding is not None:
             inputs["attention_mask"] = batch.padding
         if self._takes_positions:
             inputs["position_ids"] = batch.positions
         return inputs
+
+    @property
+    def _attention(self) -> str:
+        """The function by which tokens attend to each other."""
+        name: str = self.core.config.get_text_config()._attn_implementation
+        return name
+
+    def _attend_by(self, name: str) -> None:
+        self.core.set_attn_implementation(name)
 
     def _probe_rows(self) -> tuple[TokenRow, TokenRow, TokenRow]:
         vocabulary = self.core.get_input_embeddings().weight.shape[0]
@@ -180,28 +200,28 @@ class LanguageModel:
 
     def _reference(self, rows: Sequence[TokenRow]) -> list[Tensor]:
         try:
-            return [self.logits(pad([row], self.device)) for row in rows]
+            return [self.logits(self.padded([row])) for row in rows]
         except ValueError:
-            self.core.set_attn_implementation("eager")
+            self._attend_by("eager")
         try:
-            return [self.logits(pad([row], self.device)) for row in rows]
+            return [self.logits(self.padded([row])) for row in rows]
         except Exception as error:
             if is_shortage(error):
                 raise
             raise ModelLoadError(f"The base model does not run: {error}") from error
 
     def _settle_concatenated(self, first: TokenRow, second: TokenRow, other: TokenRow, alone: list[Tensor]) -> bool:
-        before = self.core.config._attn_implementation
+        before = self._attention
         try:
             attention.register()
-            self.core.set_attn_implementation(attention.NAME)
+            self._attend_by(attention.NAME)
             self.slow_reason = self._concatenation_fault(first, second, other, alone)
         except Exception as error:  # noqa: BLE001 - a model may fail in any way on a layout it was not made for
             self.slow_reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if self.slow_reason is None:
             self.layout = "concatenated"
             return True
-        self.core.set_attn_implementation(before)
+        self._attend_by(before)
         return False
 
     def _concatenation_fault(
@@ -212,7 +232,7 @@ class LanguageModel:
             return "it takes no position ids"
         if getattr(config, "attention_chunk_size", None):
             return "its attention is limited to chunks"
-        batch = concatenate([first, second], self.device)
+        batch = self.concatenated([first, second])
         with self._arithmetic(), attention.attending_within(batch.lengths, self.device) as segments:
             together = self._outputs(batch)
         if _expects_window(config) and not segments.windows_seen:
@@ -223,14 +243,14 @@ class LanguageModel:
         # varying order, a repetition tells how much that makes.
         size = len(first.ids)
         noise = (self.logits(batch) - together).abs().max()
-        changed_before = self.logits(concatenate([other, second], self.device))[size:]
+        changed_before = self.logits(self.concatenated([other, second]))[size:]
         if (changed_before - together[size:]).abs().max() > 4 * noise:
             return "a row sees the row before it"
         return None
 
     def _agrees(self, rows: Sequence[TokenRow], alone: list[Tensor], layout: Layout) -> bool:
         assert layout == "padded"
-        batch = pad(rows, self.device)
+        batch = self.padded(rows)
         assert batch.padding is not None
         together = self.logits(batch)[batch.padding.flatten().bool()]
         return not self._apart(together, torch.cat(alone))

@@ -6,19 +6,20 @@ from tunesmith.spec.errors import AdapterError, UnsupportedError
 from tunesmith.spec.job import ALL_LINEAR, AdapterSpec, AttemptSpec, JobSpec
 
 
-def require_text_generation(attempt: AttemptSpec) -> None:
-    """Refuse what the methods that train a causal language model on text cannot honour.
+def require_text_generation(attempt: AttemptSpec, modalities: tuple[str, ...] = ("text",)) -> None:
+    """Refuse what the methods that train a model to write cannot honour. `modalities` are what it may read.
 
     Raises:
         UnsupportedError: `param` is the first such path in the spec.
         AdapterError: the adapter cannot be put on the model, or the one to continue from cannot be trained further.
         ModelLoadError: the model's configuration cannot be used.
     """
-    _require_text(attempt, "causal_lm")
+    _require_text(attempt, "causal_lm", modalities)
     from tunesmith.training.model import require_writer  # imports transformers, which takes a while
 
     starts_whole = attempt.spec.init_from is not None and attempt.inputs.adapter is None
-    require_writer(attempt.inputs.model, "init_from" if starts_whole else "model.base")
+    param = "init_from" if starts_whole else "model.base"
+    require_writer(attempt.inputs.model, attempt.spec.model.modality, param)
     if attempt.spec.sampling is not None:
         from tunesmith.training.sampling import require_prompts  # imports transformers, which takes a while
 
@@ -36,7 +37,7 @@ def require_text_scoring(attempt: AttemptSpec, scores: int | None) -> None:
         AdapterError: as for `require_text_generation`, or the adapter to continue from gives other scores.
         ModelLoadError: the base model's architecture cannot score texts.
     """
-    _require_text(attempt, "sequence_classification")
+    _require_text(attempt, "sequence_classification", ("text",))
     from tunesmith.training.model import require_classifiable  # imports transformers, which takes a while
     from tunesmith.training.score_model import HEAD, continued_scores
 
@@ -63,8 +64,10 @@ def _require_adapter(attempt: AttemptSpec, head: str | None) -> None:
         if asked is not None and _names_layers(asked):
             from tunesmith.training.model import load_skeleton
             from tunesmith.training.targets import require_targets
+            from tunesmith.training.vision_parts import beyond_parts
 
-            require_targets(load_skeleton(attempt.inputs.model, model.task), asked, head)
+            skeleton = load_skeleton(attempt.inputs.model, model)
+            require_targets(skeleton, asked, head, beyond_parts(skeleton, attempt.spec))
     if decomposed and model.quantization is not None and model.quantization.bits == 8:
         raise UnsupportedError(
             "Magnitudes cannot be trained apart (DoRA) over 8-bit weights: PEFT takes them off such weights anew in "
@@ -79,9 +82,9 @@ def _names_layers(adapter: AdapterSpec) -> bool:
     return adapter.targets != ALL_LINEAR or adapter.init != "random"
 
 
-def _require_text(attempt: AttemptSpec, task: str) -> None:
+def _require_text(attempt: AttemptSpec, task: str, modalities: tuple[str, ...]) -> None:
     adapted = attempt.spec.adapter is not None or attempt.inputs.adapter is not None
-    for error in _beyond_text(attempt.spec, task):
+    for error in _beyond_text(attempt.spec, task, modalities):
         raise error
     if attempt.spec.model.quantization is not None and not adapted:
         raise UnsupportedError(
@@ -119,11 +122,12 @@ def require_several_rows(attempt: AttemptSpec) -> None:
         )
 
 
-def _beyond_text(spec: JobSpec, task: str) -> Iterator[UnsupportedError]:
+def _beyond_text(spec: JobSpec, task: str, modalities: tuple[str, ...]) -> Iterator[UnsupportedError]:
     model, resources = spec.model, spec.resources
-    if model.modality != "text":
+    if model.modality not in modalities:
+        allowed = " and ".join(f"`{each}`" for each in modalities)
         yield UnsupportedError(
-            f"The modality {model.modality!r} cannot be trained by the method {spec.method.kind!r}, only `text`.",
+            f"The modality {model.modality!r} cannot be trained by the method {spec.method.kind!r}, only {allowed}.",
             param="model.modality",
         )
     if model.task != task:

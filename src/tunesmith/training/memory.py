@@ -84,6 +84,9 @@ class Footprint:
     largest_matrix: int
     """Bytes of the largest quantized matrix while it is multiplied; 0 without quantization."""
 
+    pictures: float
+    """Bytes that pictures take in a pass at most, a token; 0 for models of text."""
+
     def peak(self, *, surely: int, at_most: int, recompute: bool) -> MemoryPlan:
         """Peak memory.
 
@@ -97,7 +100,7 @@ class Footprint:
         low = self.weights + moments + max(gradients, int(least)) + _OVERHEAD[0]
         layer = self.per_token / max(1, self.layers)
         allocated = _ALLOCATED_ON_GPU if self.on_gpu else _ALLOCATED_ON_CPU
-        activations = allocated * (self._kept(at_most, recompute) + layer * at_most)
+        activations = allocated * (self._kept(at_most, recompute) + (layer + self.pictures) * at_most)
         parts = MemoryParts(
             weights=self.weights,
             gradients=gradients,

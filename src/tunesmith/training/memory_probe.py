@@ -65,6 +65,7 @@ def footprint_of(
         on_gpu=on_gpu,
         can_recompute=core.supports_gradient_checkpointing,
         largest_matrix=0,
+        pictures=language_model.picture_bytes,
     )
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from tunesmith.spec.errors import AdapterError
 from tunesmith.spec.export import ExportSpec
 from tunesmith.training.adapters import WEIGHTS
-from tunesmith.training.model import load_classifier, load_model
+from tunesmith.training.model import load_classifier, load_model, load_vision_model
 from tunesmith.training.score_model import HEAD
 
 _CPU = torch.device("cpu")
@@ -48,7 +48,18 @@ def is_classifier(order: ExportSpec) -> bool:
     return order.origin is not None and order.origin.spec.model.task == "sequence_classification"
 
 
+def reads_pictures(order: ExportSpec) -> bool:
+    """Whether the model reads pictures beside text."""
+    return order.origin is not None and order.origin.spec.model.modality == "vision_language"
+
+
 def _load_base(order: ExportSpec, dtype: torch.dtype) -> Any:
+    if reads_pictures(order):
+        from tunesmith.training.vision_export import show_picture
+
+        core = load_vision_model(order.base, dtype, _CPU)
+        show_picture(core, order.base)
+        return core
     if not is_classifier(order):
         return load_model(order.base, dtype, _CPU)
     assert order.origin is not None

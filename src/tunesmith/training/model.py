@@ -7,20 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
 from tunesmith.spec.errors import ModelLoadError, UnsupportedError
-from tunesmith.spec.job import QuantizationSpec
+from tunesmith.spec.job import ModelSpec, QuantizationSpec
 from tunesmith.training.quantization import keep_weights_as_loaded, loading_arguments
 from tunesmith.training.score_model import HEAD, require_head
 from tunesmith.training.shortage import is_shortage
 
 _CLASSIFIER = "ForSequenceClassification"
 """How transformers' names of such architectures end."""
+
+_TEMPLATE_OF_PROCESSOR = "chat_template.json"
+"""Where models that see once kept their chat template; newer ones keep it where tokenizers look for it."""
+
+_KINDS = {
+    "text": (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "causal language model"),
+    "vision_language": (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, "vision-language model"),
+}
+"""Architectures by what they read, and what they are called."""
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -30,20 +46,23 @@ def load_tokenizer(folder: Path) -> Any:
         ModelLoadError: it is missing or broken.
     """
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if tokenizer.chat_template is None and (folder / _TEMPLATE_OF_PROCESSOR).is_file():
+            tokenizer.chat_template = json.loads((folder / _TEMPLATE_OF_PROCESSOR).read_text())["chat_template"]
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
         raise ModelLoadError(f"The model's tokenizer cannot be loaded: {_said(error, folder)}") from error
+    return tokenizer
 
 
-def load_config(folder: Path) -> Any:
-    """The model's configuration.
+def load_config(folder: Path, modality: str = "text") -> Any:
+    """The model's configuration. `modality` is what the model is to read.
 
     Raises:
         ModelLoadError: it is missing, broken, of an unknown architecture, or of one that does not write text.
     """
     try:
         raw = json.loads((folder / "config.json").read_text())
-        _require_known(raw)
+        _require_known(raw, modality)
         _require_unquantized(raw)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except FileNotFoundError as error:
@@ -59,6 +78,12 @@ def context_length(config: Any) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
+def sees_always(folder: Path) -> bool:
+    """Whether a model's architecture reads pictures, and is not one that transformers also has for text alone."""
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    return kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
 def require_classifiable(folder: Path) -> None:
     """Refuse an architecture that cannot score texts.
 
@@ -70,14 +95,14 @@ def require_classifiable(folder: Path) -> None:
         raise ModelLoadError(f"The architecture {kind!r} has no sequence classifier, so it cannot score texts.")
 
 
-def require_writer(folder: Path, param: str) -> None:
+def require_writer(folder: Path, modality: str, param: str) -> None:
     """Refuse weights of a sequence classifier where a model that writes is to be trained: its head would be dropped.
 
     Raises:
         ModelLoadError: the configuration cannot be used.
         UnsupportedError: it names a sequence classifier; `param` is the field that names the weights.
     """
-    names = [name for name in load_config(folder).architectures or () if name.endswith(_CLASSIFIER)]
+    names = [name for name in load_config(folder, modality).architectures or () if name.endswith(_CLASSIFIER)]
     if names:
         raise UnsupportedError(
             f"The model to start from is a {names[0]}: it scores texts, and its trained head has no use in a model "
@@ -87,25 +112,31 @@ def require_writer(folder: Path, param: str) -> None:
         )
 
 
-def load_skeleton(folder: Path, task: str) -> Any:
+def library_class(model: ModelSpec) -> Any:
+    """What transformers calls models of this kind."""
+    if model.modality == "vision_language":
+        return AutoModelForImageTextToText
+    return AutoModelForSequenceClassification if model.task == "sequence_classification" else AutoModelForCausalLM
+
+
+def load_skeleton(folder: Path, model: ModelSpec) -> Any:
     """The model as its configuration describes it, without weights.
 
     Raises:
         ModelLoadError: it cannot be built so.
     """
-    return skeleton(load_config(folder), task, torch.float32)
+    return skeleton(load_config(folder, model.modality), model, torch.float32)
 
 
-def skeleton(config: Any, task: str, dtype: torch.dtype) -> Any:
+def skeleton(config: Any, model: ModelSpec, dtype: torch.dtype) -> Any:
     """A model of a configuration in one number format, without weights.
 
     Raises:
         ModelLoadError: it cannot be built so.
     """
-    library_class = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
     try:
         with torch.device("meta"):
-            return library_class.from_config(copy.deepcopy(config), dtype=dtype, trust_remote_code=False)
+            return library_class(model).from_config(copy.deepcopy(config), dtype=dtype, trust_remote_code=False)
     except Exception as error:  # a configuration from elsewhere can be wrong in any way
         raise ModelLoadError(f"The base model's config.json cannot be used: {_first_line(error)}") from error
 
@@ -120,6 +151,13 @@ def load_model(
         torch.OutOfMemoryError: the device cannot hold them.
     """
     return _load(folder, AutoModelForCausalLM, (), dtype, device, quantization)
+
+
+def load_vision_model(
+    folder: Path, dtype: torch.dtype, device: torch.device, quantization: QuantizationSpec | None = None
+) -> Any:
+    """The model that reads pictures and writes. Arguments and errors as for `load_model`."""
+    return _load(folder, AutoModelForImageTextToText, (), dtype, device, quantization)
 
 
 def load_classifier(
@@ -146,7 +184,7 @@ def load_classifier(
 
 def _load(
     folder: Path,
-    library_class: Any,
+    kind: Any,
     may_lack: Sequence[str],
     dtype: torch.dtype,
     device: torch.device,
@@ -155,18 +193,16 @@ def _load(
 ) -> Any:
     _require_safetensors(folder)
     if quantization is None:
-        return _from_pretrained(folder, library_class, may_lack, dtype, **arguments).to(device).eval()
+        return _from_pretrained(folder, kind, may_lack, dtype, **arguments).to(device).eval()
     arguments |= loading_arguments(quantization, dtype, device)
-    model = _from_pretrained(folder, library_class, may_lack, dtype, **arguments)
+    model = _from_pretrained(folder, kind, may_lack, dtype, **arguments)
     keep_weights_as_loaded(model)
     return model.eval()
 
 
-def _from_pretrained(
-    folder: Path, library_class: Any, may_lack: Sequence[str], dtype: torch.dtype, **arguments: Any
-) -> Any:
+def _from_pretrained(folder: Path, kind: Any, may_lack: Sequence[str], dtype: torch.dtype, **arguments: Any) -> Any:
     try:
-        model, report = library_class.from_pretrained(
+        model, report = kind.from_pretrained(
             folder,
             dtype=dtype,
             trust_remote_code=False,
@@ -198,12 +234,19 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def _require_known(config: Any) -> None:
+def _require_known(config: Any, modality: str) -> None:
     kind = config.get("model_type")
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    known, called = _KINDS[modality]
+    if kind in known:
         return
     own_code = " It brings code of its own (`auto_map`), which is never run." if "auto_map" in config else ""
-    raise ModelLoadError(f"The architecture {kind!r} is not a causal language model known here.{own_code}")
+    [(other, (others, _))] = [each for each in _KINDS.items() if each[0] != modality]
+    is_other = kind in others
+    raise ModelLoadError(
+        f"The architecture {kind!r} is not a {called} known here.{own_code}",
+        param="model.modality" if is_other and modality != "text" else "model.base",  # nobody has to name `text`
+        hint=f"Models of this architecture have the modality {other!r}." if is_other else None,
+    )
 
 
 def _require_unquantized(config: Any) -> None:

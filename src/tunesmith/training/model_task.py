@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
@@ -17,14 +17,18 @@ from tunesmith.training.batching import split_by_budget
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.memory import Passes, choose
 from tunesmith.training.memory_probe import footprint_of, kept_by
-from tunesmith.training.model import load_classifier, load_model
+from tunesmith.training.model import load_classifier, load_model, load_vision_model
 from tunesmith.training.reporting import Reporter
 from tunesmith.training.sampling import Answer, generation_config, prompt_tokens, report_samples
 from tunesmith.training.score_model import HEAD, ScoreModel, name_padding
 from tunesmith.training.state import Progress
 from tunesmith.training.stop_tokens import stop_tokens
 from tunesmith.training.text import TokenRow
+from tunesmith.training.vision_parts import beyond_parts, freeze_beyond_parts
 from tunesmith.training.workplace import Workplace
+
+if TYPE_CHECKING:
+    from tunesmith.training.vision_processor import PictureProcessor
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,10 +170,12 @@ def open_model(
     row: TokenRow,
     longest: int,
     labels: int | None = None,
+    pictures: "PictureProcessor | None" = None,
 ) -> OpenedModel:
     """The model to train. `row` is one of those that it is trained on; the longest sequence has `longest` tokens.
 
-    With `labels` it is a sequence classifier with so many scores, else a model that writes.
+    With `labels` it is a sequence classifier with so many scores, else a model that writes; with `pictures` one that
+    reads pictures too.
 
     Raises:
         ModelLoadError: the base model cannot be used.
@@ -181,7 +187,14 @@ def open_model(
     adapted = spec.adapter is not None or attempt.inputs.adapter is not None
     placement = (dtype if adapted else torch.float32, workplace.device, spec.model.quantization)
     language_model: LanguageModel
-    if labels is None:
+    if pictures is not None:
+        from tunesmith.training.vision_memory import picture_bytes
+        from tunesmith.training.vision_model import VisionModel
+
+        core = load_vision_model(attempt.inputs.model, *placement)
+        language_model = VisionModel(core, workplace.device, dtype, pictures, row)
+        language_model.picture_bytes = picture_bytes(core, pictures, spec)
+    elif labels is None:
         core = load_model(attempt.inputs.model, *placement)
         language_model = LanguageModel(core, workplace.device, dtype)
     else:
@@ -199,7 +212,7 @@ def open_model(
         language_model.recompute_activations()
     if spec.optimization.neftune_noise_alpha is not None:
         language_model.add_noise(spec.optimization.neftune_noise_alpha)
-    probe = row.truncated(64)
+    probe = row.beginning(64)
     return OpenedModel(
         model=model,
         language_model=language_model,
@@ -222,7 +235,9 @@ def _with_adapter(core: Any, attempt: AttemptSpec, workplace: Workplace, head: s
             workplace.reporter.note(f"The adapter to continue from keeps its own shape: {', '.join(changes)}.")
         return model
     if spec.adapter is not None:
-        return adapters.new_adapter(core, spec.adapter, spec.optimization.seed, head, workplace.poll)
+        outside = beyond_parts(core, spec)
+        return adapters.new_adapter(core, spec.adapter, spec.optimization.seed, head, outside, workplace.poll)
+    freeze_beyond_parts(core, spec)
     return core
 
 

@@ -18,9 +18,10 @@ from tunesmith.training.adapters import adapted_names, new_adapter, shape_to_con
 from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.memory import Footprint, quantized
 from tunesmith.training.memory_probe import Kept, footprint_of, kept_by, own_tensors
-from tunesmith.training.model import load_config, skeleton
+from tunesmith.training.model import load_config, load_tokenizer, skeleton
 from tunesmith.training.score_model import HEAD, ScoreModel
-from tunesmith.training.targets import last_parts, linear_layers, require_targets, wanted_layers
+from tunesmith.training.targets import is_outside, last_parts, linear_layers, require_targets, wanted_layers
+from tunesmith.training.vision_parts import beyond_parts, freeze_beyond_parts
 
 # The rest is told by these. Models whose layers are of several kinds repeat a pattern of at most so many.
 _LIKE_LAYERS = 2
@@ -63,15 +64,18 @@ def planned_model(folder: Path, spec: JobSpec, continued: Path | None, *, on_gpu
         ModelLoadError: the configuration cannot be used.
         AdapterError: the adapter cannot be put on the model.
     """
-    config = load_config(folder)
+    config = load_config(folder, spec.model.modality)
     is_adapted = continued is not None or spec.adapter is not None
     dtype = torch.bfloat16 if spec.model.dtype == "bfloat16" else torch.float32
-    whole, part = (
-        skeleton(each, spec.model.task, dtype if is_adapted else torch.float32) for each in (config, _shortened(config))
-    )
+    whole, part = (_built(each, spec, adapted=is_adapted) for each in (config, _shortened(config)))
     adapter = _adapter(spec, continued, whole, part)
     depth = config.get_text_config().num_hidden_layers / part.config.get_text_config().num_hidden_layers
     language_model = (ScoreModel if _head(spec) else LanguageModel)(part, _CPU, dtype)
+    if spec.model.modality == "vision_language":
+        from tunesmith.training.vision_memory import picture_bytes
+        from tunesmith.training.vision_processor import PictureProcessor
+
+        language_model.picture_bytes = picture_bytes(whole, PictureProcessor(folder, load_tokenizer(folder)), spec)
     kept = _counted(language_model) if adapter is None or adapter.is_placed else None
     scaled = Kept(kept.per_token * depth, kept.per_pass * depth) if kept is not None else Kept(0, 0)
     footprint = footprint_of(language_model, scaled, spec.optimization, on_gpu=on_gpu)
@@ -81,7 +85,7 @@ def planned_model(folder: Path, spec: JobSpec, continued: Path | None, *, on_gpu
         footprint,
         weights=sum(tensor.nbytes for tensor in own_tensors(whole)) + adapter_bytes,
         parameters=parameters,
-        trained=parameters if adapter is None else adapter.trained,
+        trained=_requiring_grad(whole) if adapter is None else adapter.trained,
         layers=whole.config.get_text_config().num_hidden_layers,
     )
     if spec.model.quantization is not None:
@@ -94,12 +98,21 @@ def _head(spec: JobSpec) -> str | None:
     return HEAD if spec.model.task == "sequence_classification" else None
 
 
+def _built(config: Any, spec: JobSpec, *, adapted: bool) -> Any:
+    """The model without weights, as it is before an adapter is put into it."""
+    dtype = torch.bfloat16 if adapted and spec.model.dtype == "bfloat16" else torch.float32
+    model = skeleton(config, spec.model, dtype)
+    if not adapted:
+        freeze_beyond_parts(model, spec)
+    return model
+
+
 def _adapter(spec: JobSpec, continued: Path | None, whole: Any, part: Any) -> _PlannedAdapter | None:
     """The adapter that a spec puts into the whole model, if it does; one like it is put into its first layers."""
     with torch.device("meta"):
         if continued is not None:
             return _adapter_to_continue(continued, spec, part)
-        return _new_adapter(spec.adapter, whole, part, _head(spec)) if spec.adapter is not None else None
+        return _new_adapter(spec.adapter, spec, whole, part) if spec.adapter is not None else None
 
 
 def _adapter_to_continue(folder: Path, spec: JobSpec, part: Any) -> _PlannedAdapter:
@@ -111,14 +124,16 @@ def _adapter_to_continue(folder: Path, spec: JobSpec, part: Any) -> _PlannedAdap
     return _PlannedAdapter(sum(sizes.values()), 0, bool(names))
 
 
-def _new_adapter(adapter: AdapterSpec, whole: Any, part: Any, head: str | None) -> _PlannedAdapter:
-    require_targets(whole, adapter, head)
-    targets, layers = adapter.targets, dict(whole.named_modules())
+def _new_adapter(adapter: AdapterSpec, spec: JobSpec, whole: Any, part: Any) -> _PlannedAdapter:
+    head, outside, outside_part = _head(spec), beyond_parts(whole, spec), beyond_parts(part, spec)
+    require_targets(whole, adapter, head, outside)
+    targets = adapter.targets
+    layers = {name: layer for name, layer in whole.named_modules() if not is_outside(name, outside)}
     if targets != ALL_LINEAR:
-        layers = wanted_layers(whole, adapter, head)
-        targets = _common(last_parts(layers), part, head)
+        layers = wanted_layers(whole, adapter, head, outside)
+        targets = _common(last_parts(layers), part, head, outside_part)
     if targets:
-        new_adapter(part, adapter.model_copy(update={"targets": targets}), 0, head)
+        new_adapter(part, adapter.model_copy(update={"targets": targets}), 0, head, outside_part)
     by_layer = _trained_by_layer(part)
     of_layers = sum(by_layer.get(_layer(name, layer), 0) for name, layer in layers.items())
     of_head = sum(parameter.numel() for parameter in getattr(whole, head).parameters()) if head is not None else 0
@@ -126,9 +141,9 @@ def _new_adapter(adapter: AdapterSpec, whole: Any, part: Any, head: str | None) 
     return _PlannedAdapter(of_layers + of_head, first_parts, bool(targets))
 
 
-def _common(names: list[str], part: Any, head: str | None) -> tuple[str, ...]:
+def _common(names: list[str], part: Any, head: str | None, outside: str | None = None) -> tuple[str, ...]:
     """Those that layers of the part have."""
-    return tuple(sorted(set(names) & set(last_parts(linear_layers(part, head)))))
+    return tuple(sorted(set(names) & set(last_parts(linear_layers(part, head, outside)))))
 
 
 def _shortened(config: Any) -> Any:
@@ -191,6 +206,10 @@ def _trained_by_layer(adapted: torch.nn.Module) -> dict[_Layer, int]:
         for name, layer in adapted.named_modules()
         if isinstance(layer, BaseTunerLayer)
     }
+
+
+def _requiring_grad(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _quantized(footprint: Footprint, whole: Any, spec: JobSpec) -> Footprint:

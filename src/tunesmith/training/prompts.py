@@ -8,6 +8,7 @@ import numpy as np
 
 from tunesmith.spec.errors import TunesmithError
 from tunesmith.spec.export import ExportSpec, RowsToAsk
+from tunesmith.training.merging import reads_pictures
 from tunesmith.training.model import load_config
 from tunesmith.training.preparation import Preparation
 from tunesmith.training.row_source import RowSource
@@ -34,7 +35,11 @@ class Prompts:
 
 
 def prompts_for(order: ExportSpec, tokenizer: Any, poll: Callable[[], None]) -> Prompts:
-    """At most eight prompts, of at most 256 tokens each."""
+    """At most eight prompts, of at most 256 tokens each. A model that reads pictures is shown one of ours, too."""
+    if reads_pictures(order):
+        from tunesmith.training.vision_export import picture_prompt
+
+        return Prompts((*_tokens(tokenizer, _FIXED), picture_prompt(order.base, tokenizer)), "fixed")
     held_out = _held_out(order, tokenizer, poll) if order.held_out else ()
     if held_out:
         return Prompts(held_out, "validation")

@@ -1,9 +1,9 @@
 """The mask receipt of rows that were prepared.
 
-python -m tunesmith.training.receipt FILE MODEL MAX_LENGTH
+python -m tunesmith.training.receipt FILE MODEL MAX_LENGTH [PICTURES]
 
-prints that of a file with the tokenizer and the chat template of a model's folder, as JSON. A refusal is printed to
-standard error, also as JSON, and ends it with 3.
+prints that of a file with the tokenizer and the chat template of a model's folder, as JSON. PICTURES is a file with
+those that its rows show. A refusal is printed to standard error, also as JSON, and ends it with 3.
 """
 
 import os
@@ -11,16 +11,18 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tunesmith.data.row_pictures import RowPictures
 from tunesmith.spec.errors import ChatTemplateError, TunesmithError
 from tunesmith.spec.reading import AS_FOUND
 from tunesmith.spec.receipt import REFUSED, Piece, Receipt, ReceiptRow
-from tunesmith.training.model import context_length, load_config, load_tokenizer
+from tunesmith.training.model import context_length, load_config, load_tokenizer, sees_always
 from tunesmith.training.preparation import Preparation
 from tunesmith.training.row_source import RowSource
-from tunesmith.training.shapes import R
+from tunesmith.training.shapes import R, RowShape
 from tunesmith.training.stop_tokens import stop_tokens
 from tunesmith.training.supervised_rows import SupervisedShape
 from tunesmith.training.text import Encoder, TokenRow
@@ -69,16 +71,19 @@ def receipt_of(preparation: Preparation[R], rows: Sequence[R]) -> Receipt:
     return receipt
 
 
-def inspect_file(path: Path, model: Path, max_length: int) -> Receipt:
-    """The receipt of a whole file with a model's tokenizer and chat template. Longer rows are left out.
+def inspect_file(path: Path, model: Path, max_length: int, pictures: Path | None) -> Receipt:
+    """The receipt of a whole file with a model's tokenizer and chat template. Longer rows are left out. `pictures` are
+    those that the rows show, gathered; none if they show none.
 
     Raises:
-        TunesmithError: the file, a row, the tokenizer or the chat template cannot be used.
+        TunesmithError: the file, a row, a picture, the tokenizer or the chat template cannot be used.
     """
-    tokenizer, config = load_tokenizer(model), load_config(model)
+    tokenizer = load_tokenizer(model)
+    sees = pictures is not None or sees_always(model)
+    config = load_config(model, "vision_language" if sees else "text")
     preparation = Preparation(
         tokenizer,
-        SupervisedShape("sft", "assistant"),
+        _picture_shape(model, tokenizer, pictures) if sees else SupervisedShape("sft", "assistant"),
         stops=stop_tokens(model, tokenizer),
         vocabulary=config.get_text_config().vocab_size,
         max_length=min(max_length, context_length(config) or max_length),
@@ -87,6 +92,13 @@ def inspect_file(path: Path, model: Path, max_length: int) -> Receipt:
     )
     rows = preparation.read(RowSource(path, AS_FOUND, None, "train", 1.0, None, 0))
     return receipt_of(preparation, rows.first(SAMPLES))
+
+
+def _picture_shape(model: Path, tokenizer: Any, pictures: Path | None) -> RowShape[TokenRow]:
+    from tunesmith.training.vision_processor import PictureProcessor
+    from tunesmith.training.vision_rows import PictureShape
+
+    return PictureShape("sft", "assistant", RowPictures(pictures), PictureProcessor(model, tokenizer))
 
 
 def _shown(row: TokenRow, encoder: Encoder) -> ReceiptRow:
@@ -101,13 +113,14 @@ def _shortened(text: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """The command line."""
-    if len(arguments) != 3:
+    if len(arguments) not in (3, 4):
         print(__doc__, file=sys.stderr)
         return 2
     os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"})
-    file, model, max_length = arguments
+    file, model, max_length, *pictures = arguments
+    shown = Path(pictures[0]) if pictures else None
     try:
-        print(inspect_file(Path(file), Path(model), int(max_length)).model_dump_json())
+        print(inspect_file(Path(file), Path(model), int(max_length), shown).model_dump_json())
     except TunesmithError as error:
         print(error.info.model_dump_json(), file=sys.stderr)
         return REFUSED

@@ -10,6 +10,7 @@ from transformers import GenerationConfig
 from tunesmith.spec import events
 from tunesmith.spec.errors import ChatTemplateError, UnsupportedError
 from tunesmith.spec.job import AttemptSpec, JobSpec, Prompt, SamplingSpec, prompt_text
+from tunesmith.training.chat_template import in_parts, wants_parts
 from tunesmith.training.model import context_length, load_config, load_tokenizer
 from tunesmith.training.reporting import Reporter
 from tunesmith.training.state import Progress, seeded
@@ -56,7 +57,7 @@ def require_prompts(attempt: AttemptSpec) -> None:
             param="sampling.denoising_steps",
             hint="Leave them out; they belong to pictures.",
         )
-    tokenizer, room = load_tokenizer(attempt.inputs.model), context_length(load_config(attempt.inputs.model))
+    tokenizer, room = load_tokenizer(attempt.inputs.model), _room(attempt)
     for number, prompt in enumerate(sampling.prompts):
         param = f"sampling.prompts.{number}"
         if not isinstance(prompt, str) and (not prompt or prompt[-1].role == "assistant"):
@@ -73,6 +74,10 @@ def require_prompts(attempt: AttemptSpec) -> None:
             )
 
 
+def _room(attempt: AttemptSpec) -> int | None:
+    return context_length(load_config(attempt.inputs.model, attempt.spec.model.modality))
+
+
 def prompt_tokens(tokenizer: Any, prompt: Prompt, param: str) -> list[int]:
     """The tokens after which the model's answer begins. `param` is the prompt's path in the spec.
 
@@ -82,6 +87,8 @@ def prompt_tokens(tokenizer: Any, prompt: Prompt, param: str) -> list[int]:
     if isinstance(prompt, str) and not tokenizer.chat_template:
         return _without_end(tokenizer, tokenizer(prompt, verbose=False)["input_ids"])
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [turn.model_dump() for turn in prompt]
+    if tokenizer.chat_template and wants_parts(tokenizer):
+        turns = in_parts(turns)
     if not tokenizer.chat_template:
         raise ChatTemplateError(
             "The model has no chat template, so a prompt cannot be a conversation.",

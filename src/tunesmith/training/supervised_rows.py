@@ -1,8 +1,8 @@
 """Rows of supervised text: each is one token sequence."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ TrainOn = Literal["assistant", "last", "all"]
 _TRAINED = "conversations without pictures, prompts with completions, plain text, and rows of tokens"
 
 _Supervised = Conversation | PromptCompletion | Text | Tokens
+S = TypeVar("S", Conversation, PromptCompletion, Text, Tokens, _Supervised)
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,13 @@ class SupervisedShape:
             case "assistant":
                 return encoder.encode(known)
             case "last":
-                return encoder.encode([_only_last(example) for example in known])
+                return encoder.encode([only_last(example) for example in known])
             case "all":
                 rows = encoder.encode(known)
-                return [_throughout(encoder, row, example) for row, example in zip(rows, known, strict=True)]
+                return [
+                    throughout(lambda each: encoder.encode([each])[0], row, example)
+                    for row, example in zip(rows, known, strict=True)
+                ]
 
     @property
     def width(self) -> int:
@@ -68,7 +72,8 @@ class SupervisedShape:
         raise wrong_shape(example, self.method, _TRAINED)
 
 
-def _only_last(example: _Supervised) -> _Supervised:
+def only_last(example: S) -> S:
+    """The example with loss on the last of its trained turns alone."""
     if not isinstance(example, Conversation):
         return example
     last = max((index for index, turn in enumerate(example.messages) if turn.trained), default=None)
@@ -76,12 +81,12 @@ def _only_last(example: _Supervised) -> _Supervised:
     return replace(example, messages=turns)
 
 
-def _throughout(encoder: Encoder, row: TokenRow, example: _Supervised) -> TokenRow:
+def throughout(encode: Callable[[Conversation], TokenRow], row: TokenRow, example: _Supervised) -> TokenRow:
     """The row with loss on all but its first token and the assistant's turns that the example keeps out of it."""
     trained = np.arange(row.length) > 0
     if isinstance(example, Conversation) and any(_is_kept_out(turn) for turn in example.messages):
         turns = tuple(replace(turn, trained=_is_kept_out(turn)) for turn in example.messages)
-        [kept_out] = encoder.encode([replace(example, messages=turns)])
+        kept_out = encode(replace(example, messages=turns))
         trained[: kept_out.length] &= ~kept_out.trained[: row.length]
     return TokenRow(row.line, row.ids, trained)
 

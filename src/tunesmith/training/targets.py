@@ -1,5 +1,6 @@
 """The layers that an adapter is put on."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,15 +11,16 @@ from tunesmith.spec.errors import AdapterError
 from tunesmith.spec.job import ALL_LINEAR, AdapterSpec
 
 
-def require_targets(model: Any, adapter: AdapterSpec, head: str | None) -> None:
+def require_targets(model: Any, adapter: AdapterSpec, head: str | None, outside: str | None = None) -> None:
     """See that every target names linear layers, and that PiSSA finds as many principal parts as it needs.
 
-    The model may be one without weights. `head` names a layer that is trained whole.
+    The model may be one without weights. `head` names a layer that is trained whole, `outside` is a regular expression
+    of the names of layers that are left alone.
 
     Raises:
         AdapterError: one does not; `param` is the field's path.
     """
-    layers = linear_layers(model, head)
+    layers = linear_layers(model, head, outside)
     if adapter.targets != ALL_LINEAR:
         _require_no_mixture(adapter.targets)
         unknown = [target for target in adapter.targets if not any(_is_meant(target, name) for name in layers)]
@@ -29,7 +31,7 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None) -> None:
                 hint=f"Its linear layers: {', '.join(last_parts(layers))}; or use `all-linear`.",
             )
     if adapter.init == "pissa":
-        _require_parts(wanted_layers(model, adapter, head), adapter.rank)
+        _require_parts(wanted_layers(model, adapter, head, outside), adapter.rank)
 
 
 def _require_no_mixture(targets: Sequence[str]) -> None:
@@ -44,20 +46,35 @@ def _require_no_mixture(targets: Sequence[str]) -> None:
         )
 
 
-def linear_layers(model: Any, head: str | None) -> dict[str, Any]:
-    """Layers of a model that an adapter can be put on, by their names."""
-    tied = model.get_output_embeddings() if model.config.get_text_config().tie_word_embeddings else None
+def linear_layers(model: Any, head: str | None, outside: str | None = None) -> dict[str, Any]:
+    """Layers of a model that an adapter can be put on, by their names. Arguments as for `require_targets`."""
+    config = model.config
+    text = config.get_text_config()  # of a model that sees, either may say so
+    is_tied = getattr(text, "tie_word_embeddings", False) or getattr(config, "tie_word_embeddings", False)
+    tied = model.get_output_embeddings() if is_tied else None
     return {
         name: part
         for name, part in model.named_modules()
-        if isinstance(part, torch.nn.Linear | Conv1D) and name != head and part is not tied
+        if isinstance(part, torch.nn.Linear | Conv1D)
+        and name != head
+        and part is not tied
+        and not is_outside(name, outside)
     }
 
 
-def wanted_layers(model: Any, adapter: AdapterSpec, head: str | None) -> dict[str, Any]:
-    """Those that an adapter asks for."""
-    layers = linear_layers(model, head)
+def wanted_layers(model: Any, adapter: AdapterSpec, head: str | None, outside: str | None = None) -> dict[str, Any]:
+    """Those that an adapter asks for. Arguments as for `require_targets`."""
+    layers = linear_layers(model, head, outside)
     return {name: part for name, part in layers.items() if _is_target(adapter, name, part, model)}
+
+
+def is_outside(name: str, outside: Any) -> bool:
+    """Whether a layer is left alone. Adapters made elsewhere may have a list of names, by PEFT's rule for lists."""
+    if not outside:
+        return False
+    if isinstance(outside, str):
+        return re.fullmatch(outside, name) is not None
+    return any(_is_meant(each, name) for each in outside)
 
 
 def last_parts(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from tunesmith.data.examples import Conversation, PromptCompletion, Text, Tokens
 from tunesmith.data.labels import UNTRAINED
 from tunesmith.spec.errors import DatasetError, ModelLoadError
 from tunesmith.spec.receipt import Finding, Piece
-from tunesmith.training.chat import ChatRenderer
+from tunesmith.training.chat import ChatRenderer, Rendered
 
 
 class Sequences(ABC):
@@ -67,6 +67,10 @@ class TokenRow(Sequences):
     def truncated(self, length: int) -> "TokenRow":
         """The row's beginning."""
         return TokenRow(self.line, self.ids[:length], self.trained[:length])
+
+    def beginning(self, length: int) -> "TokenRow":
+        """So many tokens from its beginning, or somewhat more where they belong together."""
+        return self.truncated(length)
 
 
 _Written = Conversation | PromptCompletion | Text
@@ -154,6 +158,23 @@ class Encoder:
         trained[:1] = False
         return TokenRow(example.line, ids.astype(np.int32), trained)
 
+    def render(self, conversation: Conversation) -> Rendered:
+        """A conversation as text, before it is tokenised, with its trained spans.
+
+        Raises:
+            ChatTemplateError: as for `encode`.
+        """
+        if self._renderer is None:
+            self._renderer = ChatRenderer(self._tokenizer, self.stops)
+        rendered = self._renderer.render(conversation)
+        self.found += ((conversation.line, finding) for finding in sorted(rendered.findings))
+        return rendered
+
+    def tokenised(self, line: int, rendered: Rendered) -> TokenRow:
+        """The tokens of a rendered conversation."""
+        [encoding] = self._tokenizer([rendered.text], add_special_tokens=False, verbose=False).encodings
+        return _row(line, encoding, rendered.spans)
+
     def pieces(self, row: TokenRow) -> list[Piece]:
         """A row's text, split where trained tokens begin and end."""
         borders = [0, *(np.flatnonzero(np.diff(row.trained)) + 1).tolist(), len(row.ids)]
@@ -174,10 +195,7 @@ class Encoder:
     def _render(self, example: _Written) -> tuple[str, tuple[tuple[int, int], ...]]:
         match example:
             case Conversation():
-                if self._renderer is None:
-                    self._renderer = ChatRenderer(self._tokenizer, self.stops)
-                rendered = self._renderer.render(example)
-                self.found += ((example.line, finding) for finding in sorted(rendered.findings))
+                rendered = self.render(example)
                 return rendered.text, rendered.spans
             case PromptCompletion(prompt=prompt, completion=completion):
                 prompt, completion = self._without_bos(prompt), self._with_eos(completion)

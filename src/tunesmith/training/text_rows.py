@@ -54,8 +54,10 @@ def survey_rows(attempt: AttemptSpec, shape: RowShape[R], poll: Callable[[], Non
     return planned_rows(attempt, source, preparation)
 
 
-def read_rows(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], workplace: Workplace) -> TextRows[R]:
-    """Read all rows and report how many there are.
+def read_rows(
+    attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], workplace: Workplace, scored: RowShape[R] | None = None
+) -> TextRows[R]:
+    """Read all rows and report how many there are. Rows for validation are of the shape `scored`; none = of the same.
 
     Raises:
         DatasetError: a file or a row cannot be used, or none is left to train or to score.
@@ -65,7 +67,7 @@ def read_rows(attempt: AttemptSpec, tokenizer: Any, shape: RowShape[R], workplac
     source = source_of(attempt, "train")
     assert source is not None
     train = _read(attempt, source, preparation, workplace)
-    validation = read_validation(attempt, tokenizer, shape, workplace)
+    validation = read_validation(attempt, tokenizer, scored or shape, workplace)
     test = source_of(attempt, "test")
     sequences = (
         pack(train.lengths, preparation.max_length)
@@ -103,7 +105,7 @@ def preparation_of(
     Raises:
         ModelLoadError: the tokenizer or the configuration cannot be used.
     """
-    config, data = load_config(attempt.inputs.model), attempt.spec.data
+    config, data = load_config(attempt.inputs.model, attempt.spec.model.modality), attempt.spec.data
     return Preparation(
         tokenizer,
         shape,

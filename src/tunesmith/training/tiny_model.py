@@ -4,6 +4,7 @@ python -m tunesmith.training.tiny_model text DIRECTORY
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -36,7 +39,7 @@ _CORPUS = (
 
 def build(folder: Path) -> None:
     """Write model and tokenizer in transformers' layout. The same bytes every time, apart from library versions."""
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer(SPECIALS, CHAT_TEMPLATE)
     tokenizer.save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -61,13 +64,13 @@ def build(folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+def tiny_tokenizer(specials: Sequence[str], chat_template: str) -> PreTrainedTokenizerFast:
+    """A tokenizer learnt from a few sentences: every byte has a token. `specials` begin with those of this module."""
     raw = Tokenizer(BPE())
     raw.pre_tokenizer = ByteLevel(add_prefix_space=False)
     raw.decoder = ByteLevelDecoder()
     trainer = BpeTrainer(
-        vocab_size=384,
+        vocab_size=381 + len(specials),
         show_progress=False,
         initial_alphabet=sorted(ByteLevel.alphabet()),
         special_tokens=[AddedToken(text, special=True, normalized=False) for text in specials],
@@ -78,7 +81,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         model_max_length=4096,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template,
         clean_up_tokenization_spaces=False,
     )
 

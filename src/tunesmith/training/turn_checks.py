@@ -37,8 +37,8 @@ def findings(view: ConversationView, trained: Sequence[int], spans: Sequence[tup
     yield from view.marks
     if any(_lacks_reasoning(view, index, span) for index, span in zip(trained, spans, strict=True)):
         yield "reasoning_left_out"
-    asked = (turn["content"].strip() for turn in view.turns if turn["role"] in ("system", "developer", "user"))
-    if any(content not in view.text for content in asked):
+    asked = (turn for turn in view.turns if turn["role"] in ("system", "developer", "user"))
+    if any(text.strip() not in view.text for turn in asked for text in _texts(turn)):
         yield "text_left_out"
     if len(view.turns) - 1 in trained and view.template.without_marks(view.text[spans[-1][1] :]).strip():
         yield "trailing_text"
@@ -61,7 +61,13 @@ def _lacks_reasoning(view: ConversationView, index: int, span: tuple[int, int]) 
 
 def _words(view: ConversationView, index: int) -> str:
     """What is said in a turn, if there is one at the index."""
-    return str(view.turns[index]["content"]).strip() if 0 <= index < len(view.turns) else ""
+    return "".join(_texts(view.turns[index])).strip() if 0 <= index < len(view.turns) else ""
+
+
+def _texts(turn: dict[str, Any]) -> list[str]:
+    """What is said in a turn: its text, or the texts between its pictures."""
+    content = turn["content"]
+    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
 
 
 def _called(turn: dict[str, Any]) -> Iterator[str]:

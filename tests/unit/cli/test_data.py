@@ -4,10 +4,12 @@ import json
 import os
 import pty
 import shutil
+import zipfile
 
 import pytest
 
 from rows import chat_rows
+from vision import png, says, shows
 
 
 @pytest.fixture
@@ -76,3 +78,30 @@ def test_a_template_that_does_not_teach_to_stop_is_refused_with_the_reason(shell
     assert "would not learn when to stop" in done.err
     assert "eos_token_id" in done.err
     assert json.loads((model / "generation_config.json").read_text())["eos_token_id"] == 2
+
+
+@pytest.mark.slow
+def test_rows_of_an_archive_are_shown_with_the_tokens_of_their_pictures(shell, tiny_vision_model, tmp_path):
+    with zipfile.ZipFile(tmp_path / "rows.zip", "w") as archive:
+        archive.writestr(
+            "rows.jsonl", json.dumps(shows("red.png")) + "\n" + json.dumps(says("Hello?", "Hello.")) + "\n"
+        )
+        archive.writestr("red.png", png("red"))
+    done = shell.run("data", "inspect", tmp_path / "rows.zip", "--model", tiny_vision_model)
+    assert done.code == 0, done.err
+    assert done.out.count("<image>") == 16
+    assert "⟦It is red.png.<|im_end|>⟧" in done.out
+
+
+@pytest.mark.slow
+def test_rows_without_pictures_are_shown_for_a_model_that_reads_them(shell, tiny_vision_model, rows):
+    done = shell.run("data", "inspect", rows, "--model", tiny_vision_model)
+    assert (done.code, done.out.count("<|im_end|>⟧")) == (0, 5), done.err
+
+
+def test_a_picture_at_an_address_is_not_fetched(shell, tiny_vision_model, tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(shows("https://pictures.example/red.png?sig=canary")))
+    done = shell.run("data", "inspect", tmp_path / "rows.jsonl", "--model", tiny_vision_model)
+    assert done.code == 1
+    assert "Line 1: the picture https://pictures.example/red.png lies elsewhere" in done.err
+    assert "canary" not in done.err

@@ -13,6 +13,7 @@ from tunesmith.assets.models import BaseModels
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.jobs.admission import Admission
 from tunesmith.jobs.fetching import Fetcher
+from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.pictures.captioning import Captioner
 from tunesmith.jobs.pictures.collecting import Collector
@@ -36,7 +37,8 @@ def admission(house, tmp_path, plans_may_end):
     """An admission whose plans take until the test lets them end, and whose checks end at once."""
     bases = BaseModels({"m": tmp_path / "m"}, ())
     hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
-    fetcher = Fetcher(house.database, {}, hub, bases, open_secrets(house.database, tmp_path / "keys"), house.storage)
+    secrets = open_secrets(house.database, tmp_path / "keys")
+    fetcher = Fetcher(house.database, {}, hub, bases, secrets, house.storage, PictureGatherer(None, 0))
     rows = RowCache(tmp_path / "r", house.storage, 10**7)
     resolver = InputResolver(house.database, bases, hub, house.storage, rows, EncodedCache(tmp_path / "encoded", 1))
     runner = house.runner

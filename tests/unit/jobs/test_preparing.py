@@ -1,5 +1,6 @@
 """Jobs whose rows lie elsewhere, with a source whose contents the test holds."""
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from tunesmith.assets.content import ContentUse
 from tunesmith.assets.encoded_cache import EncodedCache
 from tunesmith.assets.models import BaseModels
 from tunesmith.assets.row_cache import RowCache
+from tunesmith.data.row_pictures import RowPictures
 from tunesmith.jobs.admission import Admission
 from tunesmith.jobs.fetching import Fetcher
+from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.pictures.captioning import Captioner
 from tunesmith.jobs.pictures.collecting import Collector
@@ -34,11 +37,12 @@ from tunesmith.spec.errors import (
     SourceNotFoundError,
     UnsupportedError,
 )
-from tunesmith.spec.job import DataSource, ResourcesSpec, Submission
+from tunesmith.spec.job import DataSource, ModelSpec, ResourcesSpec, Submission
 from tunesmith.spec.lifecycle import State
 from tunesmith.storage import Storage
 from tunesmith.store import organisations
 from tunesmith.store.database import Database
+from vision import png, shows
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Shelf:
 
     contents: dict = field(default_factory=dict)
     seen: list = field(default_factory=list)
+    pictures: dict = field(default_factory=dict)
     gate: threading.Event = field(default_factory=threading.Event)
 
     def probe(self, location, credentials):
@@ -101,7 +106,8 @@ def place(house, tmp_path):
     secrets = open_secrets(house.database, tmp_path / "keys")
     bases = BaseModels({"m": tmp_path / "m"}, ())
     hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
-    fetcher = Fetcher(house.database, {"s3": shelf, "http": shelf}, hub, bases, secrets, house.storage)
+    gatherer = PictureGatherer(lambda address, _most: shelf.pictures[address], 1_000_000)
+    fetcher = Fetcher(house.database, {"s3": shelf, "http": shelf}, hub, bases, secrets, house.storage, gatherer)
     rows = RowCache(tmp_path / "rows", house.storage, 10_000_000)
     resolver = InputResolver(house.database, bases, hub, house.storage, rows, EncodedCache(tmp_path / "encoded", 1))
     runner = house.runner
@@ -183,6 +189,36 @@ def test_rows_that_cannot_be_used_fail_the_job_with_their_line(place):
     assert (job.state, job.error.code) == (State.FAILED, "invalid_dataset")
     assert "line" in job.error.message
     assert contents(place) == []
+
+
+SEEING = ModelSpec(base="m", dtype="float32", modality="vision_language")
+PICTURE = "https://pictures.example/red.png?signature=canary"
+
+
+def test_the_pictures_that_rows_show_are_gathered_before_the_queue_and_go_with_the_job(place):
+    place.shelf.contents[ADDRESS] = json.dumps(shows(PICTURE)).encode()
+    place.shelf.pictures[PICTURE] = png("red")
+    job = place.prepared(place.submit(model=SEEING))
+    assert (job.state, job.error) == (State.QUEUED, None)
+    path = place.storage.path(job.spec.data.train.pictures)
+    assert RowPictures(path).read(0) == png("red")
+    assert b"canary" not in path.read_bytes()
+    place.jobs.cancel(job.id)
+    assert contents(place) == []
+
+
+def test_a_picture_that_cannot_be_had_fails_the_job_with_its_line_and_leaves_nothing(place):
+    place.shelf.contents[ADDRESS] = json.dumps(shows("file:///etc/passwd")).encode()
+    job = place.prepared(place.submit(model=SEEING))
+    assert (job.state, job.error.code, job.error.param) == (State.FAILED, "invalid_dataset", "data.train")
+    assert "Line 1: the picture 'file:///etc/passwd' is no address" in job.error.message
+    assert contents(place) == []
+
+
+def test_a_model_of_text_needs_no_pictures(place):
+    place.shelf.contents[ADDRESS] = json.dumps(shows(PICTURE)).encode()
+    job = place.prepared(place.submit())
+    assert (job.state, job.spec.data.train.pictures) == (State.QUEUED, None)
 
 
 def test_the_address_is_kept_and_told_without_its_query(place):

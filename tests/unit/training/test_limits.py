@@ -20,8 +20,7 @@ def rows(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("changes", "param", "words"),
     [
-        ({"modality": "vision_language"}, "model.modality", "only `text`"),
-        ({"modality": "image"}, "model.modality", "'image'"),
+        ({"modality": "image"}, "model.modality", "only `text` and `vision_language`"),
         ({"task": "sequence_classification"}, "model.task", "only `causal_lm`"),
         ({"resources": {"gpus_per_node": 2, "nodes": 1}}, "resources.gpus_per_node", "2 GPUs"),
         ({"resources": {"gpus_per_node": 1, "nodes": 3}}, "resources.nodes", "3 GPUs"),

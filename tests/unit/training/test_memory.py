@@ -23,6 +23,7 @@ FOOTPRINT = Footprint(
     on_gpu=True,
     can_recompute=True,
     largest_matrix=0,
+    pictures=0.0,
 )
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForSequenceClassification
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoModelForSequenceClassification, AutoProcessor
 
 from attempts import attempt, chat, labelled, preferences, run, write_rows
 from tunesmith.rundir import EventWriter, RunDirectory
@@ -15,6 +16,7 @@ from tunesmith.spec.job import AttemptSpec
 from tunesmith.spec.reading import Reading
 from tunesmith.training.exporting import make_export
 from tunesmith.training.reporting import Reporter
+from vision import mixed_rows, vision_attempt
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("signals_kept"), pytest.mark.slow]
 
@@ -121,3 +123,21 @@ def test_the_card_tells_digests_and_no_addresses(tiny_model: Path, tmp_path: Pat
     assert recipe["data"]["train"] == {"kind": "file", "sha256": "0" * 64}
     assert "last validation loss: not measured" in card
     assert str(tmp_path) not in card
+
+
+@pytest.mark.parametrize("adapted", [True, False], ids=["adapter", "whole"])
+def test_a_model_that_reads_pictures_is_merged_and_is_asked_about_a_picture(
+    tiny_vision_model: Path, tmp_path: Path, adapted: bool
+) -> None:
+    whole = {"method": {"kind": "sft", "parameters": {"parts": ["language", "projector", "vision"]}}}
+    job = vision_attempt(
+        tiny_vision_model, tmp_path, mixed_rows(12), max_steps=4, **(whole if adapted else {**whole, "adapter": None})
+    )
+    found = merged(job, tmp_path)
+    assert (found.prompts, found.prompts_from) == (5, "fixed")
+    assert found.kl_divergence <= found.tolerance
+    assert (found.base_kl_divergence or 0) > (0.01 if adapted else -1)
+    processor = AutoProcessor.from_pretrained(tmp_path / "export/artifact")
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "export/artifact")
+    inputs = processor(images=[[Image.new("RGB", (9, 9), "red")]], text=["<image>What?"], return_tensors="pt")
+    assert model(**inputs).logits.isfinite().all()

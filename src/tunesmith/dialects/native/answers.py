@@ -121,8 +121,8 @@ class Planned(Validation):
     """What a request would cost."""
 
     plan: Plan | None
-    """None while something is elsewhere: its rows and model are not known, and `remote` names it. None for pictures:
-    what they come to is known once they are prepared, and stands in the plan of the job."""
+    """None while something is elsewhere: its rows and model are not known, and `remote` names it. None for pictures,
+    also those that rows show: what they come to is known once a job has gathered them, and stands in its plan."""
 
 
 class Waiting(Frozen):

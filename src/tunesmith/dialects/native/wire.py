@@ -99,6 +99,9 @@ class SourceRequest(Frozen):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Digest that the content of a file or dataset must have."""
 
+    pictures: Text | None = None
+    """Without effect, in a spec that came from an answer: the pictures that rows show are gathered anew."""
+
     @model_validator(mode="after")
     def _names_one(self) -> Self:
         named = [each for each in (self.file, self.dataset, self.address, self.kind) if each is not None]

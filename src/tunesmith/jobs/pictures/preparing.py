@@ -66,7 +66,7 @@ class Pictures:
             for part in ("fetched", "made"):
                 (folder / part).mkdir(parents=True)
             self._write(org, spec, folder, content, report)
-            return keep("train", content)
+            return keep("train", "sha256", content)
         finally:
             content.discard()
             shutil.rmtree(folder, ignore_errors=True)

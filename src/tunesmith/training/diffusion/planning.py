@@ -98,6 +98,7 @@ def planned_transformer(folder: Path, spec: JobSpec, *, on_gpu: bool) -> Planned
         on_gpu=on_gpu,
         can_recompute=True,
         largest_matrix=0,
+        pictures=0,
     )
     quantization = spec.model.quantization
     if quantization is not None:

@@ -3,7 +3,6 @@
 import json
 import socket
 import sqlite3
-import time
 
 import pytest
 
@@ -179,12 +178,10 @@ def test_a_job_whose_tracker_is_away_is_as_fast_as_one_without(server, file_id):
         return id, ended["finished_at"] - ended["started_at"]
 
     _, alone = seconds([])
-    begun = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as free:
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
     id, beside = seconds(asked(nobody, "away")[:1])
     assert beside < 2 * alone + 2
-    assert time.monotonic() - begun < 60
     found = standing(server, id)["mlflow"]
     assert found["state"] == "retrying"
     assert "does not answer" in found["error"]

@@ -1,8 +1,8 @@
 """Real jobs whose trackers and hub are real servers on the loopback, and one tracker that is not there."""
 
 import json
+import socket
 import sqlite3
-import time
 
 import pytest
 
@@ -130,7 +130,7 @@ def test_a_job_by_nebius_fields_is_told_to_mlflow_and_put_on_the_hub(server, mlf
     assert run["info"]["status"] == "FINISHED"
     metrics = server.http.get(f"/tunesmith/v1/jobs/{id}/metrics").json()
     told = [(step, value) for step, value, _ in mlflow.history(run, "train/loss")]
-    assert told == [(point["step"], point["loss"]) for point in metrics["train"]]
+    assert told == [(point["step"], point["loss"]) for point in metrics["training"]]
     assert json.loads(mlflow.file(run, "receipt.json"))
     repository = hub.repositories["model", "owner/result"]
     files = repository.commits[repository.revisions["main"]]
@@ -178,10 +178,10 @@ def test_a_job_whose_tracker_is_away_is_as_fast_as_one_without(server, file_id):
         return id, ended["finished_at"] - ended["started_at"]
 
     _, alone = seconds([])
-    begun = time.monotonic()
-    id, beside = seconds(asked("http://127.0.0.1:9", "away")[:1])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+    id, beside = seconds(asked(nobody, "away")[:1])
     assert beside < 2 * alone + 2
-    assert time.monotonic() - begun < 60
     found = standing(server, id)["mlflow"]
     assert found["state"] == "retrying"
     assert "does not answer" in found["error"]

@@ -81,7 +81,7 @@ def _compare(case: Case, model: Path, folder: Path, steps: int, rounds: int, pyt
         theirs = _figures(runs[engine], tokens)
         report[engine] = {
             "largest_loss_difference": worst,
-            "losses_agree": worst <= case.tolerance(engine),
+            "losses_agree": worst <= case.tolerance,
             "ours": ours,
             "theirs": theirs,
             "ratios": {name: ours[name] / theirs[name] for name in ours},

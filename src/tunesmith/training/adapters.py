@@ -24,6 +24,9 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 _WHOLE = ".modules_to_save."
+_REPLACED = ".original_module"
+"""What PEFT calls a layer in whose place another one is trained whole."""
+
 _LOW_RANK = ".lora_"
 _MERGE = "Merge it into its base model, and start from the result."
 
@@ -219,7 +222,11 @@ def _targets_asked(adapted: PeftModel, adapter: AdapterSpec) -> set[str]:
     layers = (
         name.removesuffix(".base_layer")
         for name, part in adapted.named_modules()
-        if isinstance(part, torch.nn.Linear) and part is not head and _LOW_RANK not in name and _WHOLE not in name
+        if isinstance(part, torch.nn.Linear)
+        and part is not head
+        and _LOW_RANK not in name
+        and _WHOLE not in name
+        and not name.endswith(_REPLACED)
     )
     return set(last_parts(layers))
 

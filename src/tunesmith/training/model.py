@@ -13,11 +13,14 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from tunesmith.spec.errors import ModelLoadError
+from tunesmith.spec.errors import ModelLoadError, UnsupportedError
 from tunesmith.spec.job import QuantizationSpec
 from tunesmith.training.quantization import keep_weights_as_loaded, loading_arguments
 from tunesmith.training.score_model import HEAD, require_head
 from tunesmith.training.shortage import is_shortage
+
+_CLASSIFIER = "ForSequenceClassification"
+"""How transformers' names of such architectures end."""
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -29,7 +32,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        raise ModelLoadError(f"The model's tokenizer cannot be loaded: {_first_line(error)}") from error
+        raise ModelLoadError(f"The model's tokenizer cannot be loaded: {_said(error, folder)}") from error
 
 
 def load_config(folder: Path) -> Any:
@@ -46,7 +49,7 @@ def load_config(folder: Path) -> Any:
     except FileNotFoundError as error:
         raise ModelLoadError("The base model has no config.json.") from error
     except (OSError, ValueError, KeyError) as error:
-        raise ModelLoadError(f"The base model's config.json cannot be used: {_first_line(error)}") from error
+        raise ModelLoadError(f"The base model's config.json cannot be used: {_said(error, folder)}") from error
     return config
 
 
@@ -65,6 +68,23 @@ def require_classifiable(folder: Path) -> None:
     kind = load_config(folder).model_type
     if kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise ModelLoadError(f"The architecture {kind!r} has no sequence classifier, so it cannot score texts.")
+
+
+def require_writer(folder: Path, param: str) -> None:
+    """Refuse weights of a sequence classifier where a model that writes is to be trained: its head would be dropped.
+
+    Raises:
+        ModelLoadError: the configuration cannot be used.
+        UnsupportedError: it names a sequence classifier; `param` is the field that names the weights.
+    """
+    names = [name for name in load_config(folder).architectures or () if name.endswith(_CLASSIFIER)]
+    if names:
+        raise UnsupportedError(
+            f"The model to start from is a {names[0]}: it scores texts, and its trained head has no use in a model "
+            "that writes.",
+            param=param,
+            hint="Name the model that it was made from, or train it by the method `classification` or `reward`.",
+        )
 
 
 def load_skeleton(folder: Path, task: str) -> Any:
@@ -158,7 +178,7 @@ def _from_pretrained(
     except Exception as error:
         if is_shortage(error):
             raise
-        raise ModelLoadError(f"The base model's weights cannot be loaded: {_first_line(error)}") from error
+        raise ModelLoadError(f"The base model's weights cannot be loaded: {_said(error, folder)}") from error
     missing = [*sorted(report["missing_keys"]), *(name for name, *_ in report["mismatched_keys"])]
     missing = [name for name in missing if name not in may_lack]
     if missing:
@@ -216,6 +236,11 @@ def _require_safetensors(folder: Path) -> None:
             hint="Convert them to safetensors.",
         )
     raise ModelLoadError("The base model has no weights: model.safetensors is missing.")
+
+
+def _said(error: BaseException, folder: Path) -> str:
+    """What an error says, without where on this machine the model lies."""
+    return _first_line(error).replace(str(folder), "its folder")
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,9 +15,8 @@ from tunesmith.training.diffusion.shares import shares_of
 from tunesmith.training.diffusion.targets import targeted
 from tunesmith.training.memory import Footprint, Head, quantized
 from tunesmith.training.memory_probe import MOMENT_BYTES
-from tunesmith.training.optim import count_steps
+from tunesmith.training.optim import count_steps, steps_per_epoch
 from tunesmith.training.plan_model import PlannedModel
-from tunesmith.training.plan_rows import job_tokens
 
 _LINES_SHOWN = 20
 
@@ -60,7 +59,7 @@ def planned_pictures(attempt: AttemptSpec) -> RowsPlan:
         token_sequences=1,
         sequences=sequences,
         steps=steps,
-        job_tokens=job_tokens(spec.optimization, tokens, sequences, steps),
+        job_tokens=_exactly(round(tokens.low * steps.low / steps_per_epoch(spec.optimization, len(items)))),
     )
 
 

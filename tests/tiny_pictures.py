@@ -10,7 +10,7 @@ from PIL import Image
 
 from attempts import attempt
 from tunesmith.data.picture_set import Picture, PictureSetWriter
-from tunesmith.spec.job import AttemptSpec
+from tunesmith.spec.job import AttemptSpec, DataSource
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 
@@ -68,7 +68,6 @@ def picture_attempt(
         "method": {"kind": "text_to_image", "parameters": settings},
         "modality": "image",
         "images": images,
-        "train": {"kind": "images", "id": "pictures", "sha256": "0" * 64},
         "over_long": "truncate",
         "max_length": 64,
         "schedule": "constant",
@@ -76,4 +75,7 @@ def picture_attempt(
         "batch_size": 2,
         "micro_batch_size": 2,
     }
-    return attempt(model, train, **(ours | changes))
+    order = attempt(model, train, **(ours | changes))
+    source = DataSource(kind="images", id="pictures", sha256="0" * 64)
+    data = order.spec.data.model_copy(update={"train": source})
+    return order.model_copy(update={"spec": order.spec.model_copy(update={"data": data})})

@@ -5,7 +5,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import ModuleType
@@ -14,7 +13,6 @@ from typing import Literal, Protocol
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from tunesmith.data.picture_set import PictureSet
 from tunesmith.data.validate import DatasetReport, inspect
 from tunesmith.devices import CPU
 from tunesmith.jobs.fetching import PARTS, Fetcher, Keep, lacks_pictures
@@ -40,7 +38,7 @@ from tunesmith.spec.errors import (
 from tunesmith.spec.events import Checked, Failed
 from tunesmith.spec.faults import place, sentence
 from tunesmith.spec.image_training import require_image_training
-from tunesmith.spec.job import AttemptSpec, DataSource, DataSpec, Frozen, JobSpec
+from tunesmith.spec.job import AttemptSpec, DataSource, Frozen, JobSpec
 from tunesmith.spec.plan import Plan
 from tunesmith.spec.reading import Reading
 from tunesmith.storage import Storage
@@ -165,7 +163,9 @@ class Admission:
     def _check(self, org: str, spec: JobSpec, purpose: Purpose, look: Look = _nothing) -> Plan | None:
         """Have a worker look at everything that is here. No plan comes of rows whose pictures are not."""
         inputs = self._resolver.resolve(org, spec)
-        rows, classes = self._counted(org, spec.data)
+        report = None
+        if spec.data.train.kind != "images":  # those were verified when they were prepared
+            report = self._require_usable(org, spec.data.train, spec.data.reading, "data.train")
         if spec.data.validation:
             self._require_usable(org, spec.data.validation, spec.data.reading, "data.validation")
         attempt = AttemptSpec(
@@ -175,8 +175,8 @@ class Admission:
             spec=spec,
             inputs=inputs,
             device=largest(self._runner.devices(), self._device_memory),
-            rows=rows,
-            classes=classes,
+            rows=report.rows if report else None,
+            classes=report.classes if report else (),
         )
         pace: Pace = "pictures" if inputs.pictures is not None else purpose
         with self._slots[pace]:
@@ -189,15 +189,6 @@ class Admission:
             source = getattr(spec.data, part)
             if source is not None and source.kind != "images" and source.sha256 is not None:
                 self._require_usable(org, source, spec.data.reading, f"data.{part}")
-
-    def _counted(self, org: str, data: DataSpec) -> tuple[int, tuple[int, ...]]:
-        """Rows, or prepared pictures, to train on, and the classes of labelled rows."""
-        if data.train.kind != "images":
-            report = self._require_usable(org, data.train, data.reading, "data.train")
-            return report.rows, report.classes
-        assert data.train.sha256 is not None  # prepared before
-        with closing(PictureSet(self._storage.path(data.train.sha256))) as prepared:
-            return len(prepared.pictures), ()
 
     def _require_usable(self, org: str, source: DataSource, reading: Reading, param: str) -> DatasetReport:
         """What the rows are, if each of them can be used."""

@@ -85,7 +85,7 @@ def compare(case: Case, model: Path, rows: Path, steps: int, rounds: int, python
         theirs = _figures(runs[engine], tokens)
         report[engine] = {
             "largest_loss_difference": worst,
-            "losses_agree": worst <= case.tolerance(engine),
+            "losses_agree": worst <= case.tolerance,
             "ours": ours,
             "theirs": theirs,
             "ratios": {name: ours[name] / theirs[name] for name in ours},

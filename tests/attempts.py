@@ -77,6 +77,7 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
         "resume_from": [],
         "device": None,
         "rows": None,
+        "classes": [],
     }
     if "validation" in changes:
         inputs["validation"] = changes.pop("validation")

@@ -34,7 +34,11 @@ def _registered(order: Order) -> Path:
     """A folder with the rows and the index that names their columns."""
     folder = Path(order.work) / "data"
     folder.mkdir()
-    (folder / "rows.jsonl").write_text(Path(order.rows).read_text())
+    # Its empty template does not teach where to stop: the end-of-text token stands in the rows.
+    end = json.loads((Path(order.model) / "tokenizer_config.json").read_text())["eos_token"]
+    rows = [json.loads(line) for line in Path(order.rows).read_text().splitlines()]
+    ended = [{**row, "completion": row["completion"] + end} for row in rows]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ended))
     columns = {"prompt": "prompt", "response": "completion"}
     (folder / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.jsonl", "columns": columns}}))
     return folder
@@ -53,7 +57,7 @@ def _arguments(order: Order, data: Path, *, cuda: bool) -> dict[str, Any]:
         "lora_dropout": 0.0,
         "dataset": "rows",
         "dataset_dir": str(data),
-        # The completion follows the prompt and ends with the end-of-text token.
+        # The completion follows the prompt.
         "template": "empty",
         "cutoff_len": case.length,
         "packing": False,

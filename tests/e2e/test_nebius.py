@@ -189,7 +189,7 @@ def test_credentials_of_integrations_are_not_kept(server, file_id):
     job = server.http.post("/v1/fine_tuning/jobs", json=body).json()
     server.http.post(f"/v1/fine_tuning/jobs/{job['id']}/cancel")
     assert job["integrations"][0]["wandb"]["project"] == "p"
-    assert _secrets(server) == before
+    assert set(_secrets(server)) <= set(before)  # those of jobs that ended meanwhile are gone
 
 
 def test_the_same_idempotency_key_gives_the_same_job_and_keeps_its_credentials_once(server, file_id):

@@ -134,3 +134,10 @@ SPLIT = {"by": "random", "ratios": [1.0]}
 def test_what_cannot_be_chosen_by_is_refused_with_its_path(call, parts, param):
     refused = call("POST", "/jobs:validate", 422, json=body(**parts))
     assert refused["error"]["param"] == param
+
+
+def test_the_field_to_add_for_an_early_end_is_named(call):
+    error = call("POST", "/jobs:validate", 422, json=body(data=ROWS, selection={"patience": 1}))["error"]
+    assert error["message"] == "`patience` needs rows to evaluate, and the job has none."
+    assert "`validation`" in error["hint"]
+    assert "`split`" in error["hint"]

@@ -55,10 +55,9 @@ class BaseModels:
         path = self._locate(name)
         if path is None:
             aliases = ", ".join(repr(alias) for alias in sorted(self._aliases)) or "none"
-            roots = ", ".join(repr(str(root)) for root in self._roots) or "none"
             raise ModelNotFoundError(
-                f"No model is called {name!r}: it is no alias (aliases: {aliases}), no folder below a model root "
-                f"(roots: {roots}) and no model that a job here produced.",
+                f"No model is called {name!r}: it is no alias (aliases: {aliases}), no folder below the server's model "
+                "roots and no model that a job here produced.",
                 param="model.base",
                 hint="Add it to [model_aliases] in tunesmith.toml, or set TUNESMITH_MODEL_ROOTS.",
             )
@@ -156,7 +155,8 @@ def check_loadable(name: str, path: Path) -> None:
     try:
         config = json.loads((path / "config.json").read_bytes())
     except (OSError, ValueError) as error:
-        raise ModelLoadError(f"Model {name!r} has no readable config.json: {error}.", param="model.base") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ModelLoadError(f"Model {name!r} has no readable config.json: {why}.", param="model.base") from error
     if not isinstance(config, dict) or not config.get("model_type"):
         raise ModelLoadError(f"Model {name!r} has a config.json without 'model_type'.", param="model.base")
     if any(path.glob("*.safetensors")):

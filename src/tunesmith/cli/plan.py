@@ -41,7 +41,7 @@ def _show(planned: Json) -> None:
         return
     rows = plan["rows"]
     if rows["sampled"]:
-        say(f"The first {rows['read']:,} rows were read; counts are scaled to all of them.")
+        say(f"{rows['read']:,} rows were read; what the rows that take part come to is told from them.")
     fields([*_row_fields(rows), *_memory_fields(plan), *_other_fields(plan)])
     for way in plan["alternatives"]:
         say(f"This would fit: {way['change']} ({_bytes(way['memory'])}).")
@@ -56,6 +56,7 @@ def _row_fields(rows: Json) -> list[tuple[str, str]]:
         ("Cut", _lines(rows["truncated"], rows["truncated_lines"])),
         ("Sequences", _count(rows["sequences"])),
         ("Steps", _count(rows["steps"])),
+        ("Tokens of the job", _count(rows["job_tokens"])),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from pydantic import Field
 
-from tunesmith.data.examples import Example, RowError
+from tunesmith.data.examples import Example, Labelled, RowError
 from tunesmith.data.rows import read_tables
 from tunesmith.data.shaping import Shaper
 from tunesmith.spec.errors import DatasetError
@@ -16,6 +16,7 @@ from tunesmith.spec.reading import AS_FOUND, Format, Reading
 
 MAX_PROBLEMS = 20
 MAX_COLUMNS = 1_000
+MAX_CLASSES = 20
 MAX_REMEMBERED = 100_000
 """Different rows that are kept in mind to find repetitions: some 10 MB."""
 
@@ -62,6 +63,9 @@ class DatasetReport(Frozen):
     lengths: dict[int, int] = Field(default={})
     """How many examples have how many characters: a key is the lowest power of two above the number of characters."""
 
+    classes: tuple[int, ...] = ()
+    """Classes of its rows, in the order of their first appearance: the first 20. None where rows have no class."""
+
     repeated: int = 0
     """Rows equal to an earlier one, as far as 100,000 different rows tell."""
 
@@ -99,6 +103,7 @@ def inspect(path: Path, reading: Reading = AS_FOUND) -> DatasetReport:
         columns=columns,
         ignored_columns=shaper.ignored(columns),
         lengths=survey.lengths,
+        classes=tuple(survey.classes),
         repeated=survey.repeated,
         reading=reading,
     )
@@ -113,6 +118,7 @@ class _Survey:
         self.problems: list[RowProblem] = []
         self.problem_count = 0
         self.repeated = 0
+        self.classes: list[int] = []
         self._bits = [0] * 64
         self._known: set[int] = set()
         self._columns: Counter[str] = Counter()
@@ -143,10 +149,12 @@ class _Survey:
             self._known.add(digest)
 
     def measure(self, example: Example) -> None:
-        """Count an example's characters."""
+        """Count an example's characters, and remember its class."""
         characters = example.characters
         if characters is not None:
             self._bits[characters.bit_length()] += 1
+        if isinstance(example, Labelled) and example.label not in self.classes and len(self.classes) < MAX_CLASSES:
+            self.classes.append(example.label)
 
     def note(self, problem: RowProblem) -> None:
         """Count a problem."""

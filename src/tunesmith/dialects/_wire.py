@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith.data.examples import kind_of
 from tunesmith.spec.errors import (
     BusyError,
     ConflictError,
@@ -27,6 +28,7 @@ from tunesmith.spec.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
+from tunesmith.spec.faults import path_of, place, reason, sentence
 
 MAX_JSON_BYTES = 1024 * 1024
 """Largest body of a route that reads JSON. Uploads are streamed and have a limit of their own."""
@@ -52,9 +54,6 @@ _STATUS: tuple[tuple[type[TunesmithError], int], ...] = (
     (UnavailableError, 503),
     (DiskFullError, 507),
 )
-
-# A value under such a name is never repeated in an answer.
-_SECRET_WORDS = ("key", "token", "password", "secret", "certificate", "from_checkpoint", "integrations", "url")
 
 # What is elsewhere and cannot be had is a fault of the request that named it.
 _REFUSALS = {
@@ -205,33 +204,29 @@ def _no_constant(name: str) -> Never:
 def to_error(raised: RequestValidationError, content_type: str | None) -> TunesmithError:
     """One sentence for what FastAPI found wrong with a request, by the path the user typed."""
     first = raised.errors()[0]
-    where = [str(part) for part in first["loc"][1:]]
     if first["type"] == "json_invalid":
         return InvalidRequestError(f"The body is not valid JSON: {first['ctx']['error']}.", hint=_place(raised))
+    if first["loc"] == ("body",) and first["type"] == "value_error":
+        return InvalidRequestError(f"The request is not valid: {reason(first)}.")
     if first["loc"] == ("body",) and not _is_json(content_type) and first["type"] != "missing":
         return UnsupportedMediaTypeError(
             f"Content-Type is {content_type!r}; this route reads application/json.",
             hint="Set the header Content-Type: application/json.",
         )
     if first["loc"] == ("body",):
-        what = "missing" if first["type"] == "missing" else f"a {type(first['input']).__name__}"
+        what = "missing" if first["type"] == "missing" else kind_of(first["input"])
         return InvalidRequestError(f"The body is {what}; it must be a JSON object.")
-    param = ".".join(part for part in where if not part.startswith("function-"))
-    return InvalidRequestError(_sentence(first, param), param=param)
+    param = _param(first, raised.body)
+    return InvalidRequestError(sentence(first, param), param=param)
 
 
-def _sentence(problem: Mapping[str, Any], param: str) -> str:
-    kind, value = problem["type"], problem.get("input")
-    if kind == "missing":
-        return f"{param} is required."
-    if kind == "extra_forbidden":
-        return f"{param} is not a field of this request."
-    if any(word in param.lower() for word in _SECRET_WORDS):
-        return f"{param} is not valid."
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    reason = message[0].lower() + message[1:].rstrip(".")
-    shown = repr(value) if len(repr(value)) <= 100 else f"{repr(value)[:100]}…"
-    return f"{param}: {reason}, got {shown}."
+def _param(problem: Mapping[str, Any], body: object) -> str:
+    part, *where = problem["loc"]
+    if part != "body":
+        return ".".join(map(str, where))
+    if isinstance(body, dict):
+        return ".".join(map(str, place({**problem, "loc": where}, body)))
+    return path_of(where)
 
 
 def _place(raised: RequestValidationError) -> str | None:

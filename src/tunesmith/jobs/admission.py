@@ -34,7 +34,8 @@ from tunesmith.spec.errors import (
     subject,
 )
 from tunesmith.spec.events import Checked, Failed
-from tunesmith.spec.job import AttemptSpec, DataSource, DataSpec, Frozen, JobSpec
+from tunesmith.spec.faults import place, sentence
+from tunesmith.spec.job import AttemptSpec, DataSource, Frozen, JobSpec
 from tunesmith.spec.plan import Plan
 from tunesmith.spec.reading import Reading
 from tunesmith.storage import Storage
@@ -140,9 +141,9 @@ class Admission:
     def _check(self, org: str, spec: JobSpec, purpose: Purpose, look: Look = _nothing) -> Plan | None:
         """Have a worker look at everything that is here. No plan comes of rows whose pictures are not."""
         inputs = self._resolver.resolve(org, spec)
-        rows = self._count_rows(org, spec.data.train, spec.data.reading, "data.train")
+        report = self._require_usable(org, spec.data.train, spec.data.reading, "data.train")
         if spec.data.validation:
-            self._count_rows(org, spec.data.validation, spec.data.reading, "data.validation")
+            self._require_usable(org, spec.data.validation, spec.data.reading, "data.validation")
         attempt = AttemptSpec(
             job_id=purpose,
             attempt=1,
@@ -150,7 +151,8 @@ class Admission:
             spec=spec,
             inputs=inputs,
             device=largest(self._runner.devices(), self._device_memory),
-            rows=rows,
+            rows=report.rows,
+            classes=report.classes,
         )
         pace: Pace = "pictures" if inputs.pictures is not None else purpose
         with self._slots[pace]:
@@ -162,12 +164,13 @@ class Admission:
         for part in PARTS:
             source = getattr(spec.data, part)
             if source is not None and source.sha256 is not None:
-                self._count_rows(org, source, spec.data.reading, f"data.{part}")
+                self._require_usable(org, source, spec.data.reading, f"data.{part}")
 
-    def _count_rows(self, org: str, source: DataSource, reading: Reading, param: str) -> int:
+    def _require_usable(self, org: str, source: DataSource, reading: Reading, param: str) -> DatasetReport:
+        """What the rows are, if each of them can be used."""
         report = self._report(org, source, reading, param)
         if report.problem_count == 0:
-            return report.rows
+            return report
         shown = "; ".join(
             f"line {problem.line}{f', {problem.field}' if problem.field else ''}: {problem.reason}"
             for problem in report.problems[:5]
@@ -249,8 +252,8 @@ def _check_method(spec: JobSpec) -> None:
         methods[spec.method.kind].Parameters.model_validate(spec.method.parameters)
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(["method", "parameters", *(str(part) for part in first["loc"])])
-        raise InvalidRequestError(f"{path}: {first['msg']}.", param=path) from error
+        path = ".".join(["method", "parameters", *map(str, place(first, spec.method.parameters))])
+        raise InvalidRequestError(sentence(first, path), param=path) from error
 
 
 def _check_kind_of_model(spec: JobSpec, method: ModuleType) -> None:
@@ -281,7 +284,7 @@ def _check_selection(spec: JobSpec, method: ModuleType) -> None:
             f"Method {spec.method.kind!r} reports no figure {spec.selection.metric!r}; it reports: {', '.join(known)}.",
             param="selection.metric",
         )
-    if _has_validation(spec.data):
+    if spec.data.validation is not None or (spec.data.split is not None and spec.data.split.may_validate):
         return
     for param, is_asked_for in (
         ("selection.patience", spec.selection.patience is not None),
@@ -290,18 +293,10 @@ def _check_selection(spec: JobSpec, method: ModuleType) -> None:
     ):
         if is_asked_for:
             raise InvalidRequestError(
-                f"{param} needs rows to evaluate, and the job has none.",
+                f"`{param.rpartition('.')[2]}` needs rows to evaluate, and the job has none.",
                 param=param,
-                hint="Give validation data, or a split with a share for validation.",
+                hint="Add validation data (`validation`), or a `split` with a share for validation.",
             )
-
-
-def _has_validation(data: DataSpec) -> bool:
-    """Whether there may be rows to evaluate; a column's values are known only once they are read."""
-    if data.validation is not None:
-        return True
-    split = data.split
-    return split is not None and (split.by == "column" or sum(split.ratios[1:2]) > 0)
 
 
 def _judged(run: RunDirectory, ended: Exit) -> Plan | None:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from tunesmith.jobs.inputs import InputResolver
+from tunesmith.jobs.outcome import step_of_weights
 from tunesmith.jobs.service import run_directory
 from tunesmith.spec.errors import DiskFullError, InvalidRequestError, ModelNotFoundError, UnsupportedError
-from tunesmith.spec.events import Succeeded
 from tunesmith.spec.export import ExportOptions, ExportSpec, Finish, Format, Number, Origin, Quantization, RowsToAsk
 from tunesmith.spec.gguf import require_convertible
 from tunesmith.spec.receipt import Receipt
@@ -108,7 +108,8 @@ class ExportOrders:
 
     def _finish(self, connection: Connection, job: Job) -> Finish:
         """Figures of the step that the weights are of."""
-        step = self._weights_of(job)
+        step = step_of_weights(connection, job)
+        step = job.step if step is None else step
 
         def newest(kind: str) -> float | None:
             limit = 1 if step == job.step else None
@@ -116,14 +117,6 @@ class ExportOrders:
             return next((float(each.data["loss"]) for each in found if each.data["step"] <= step), None)
 
         return Finish(steps=step, train_loss=newest("metrics"), validation_loss=newest("evaluated"))
-
-    def _weights_of(self, job: Job) -> int:
-        if job.spec.selection.result == "best":
-            told, _ = run_directory(self._runs, job.id, job.attempts).read_events(0)
-            best = next((each.weights_of for each in told if isinstance(each, Succeeded)), None)
-            if best is not None:
-                return best
-        return job.step
 
     def _held_out(self, job: Job) -> RowsToAsk | None:
         """Rows that the training did not see, if they are still here."""

@@ -1,6 +1,7 @@
 """What each event of a worker changes in the store. Runs inside the transaction that advances the attempt's offset."""
 
 from functools import singledispatchmethod
+from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Connection
@@ -11,6 +12,7 @@ from tunesmith.rundir import RunDirectory
 from tunesmith.spec import events as reported
 from tunesmith.spec.exactness import Resume
 from tunesmith.spec.lifecycle import STOPPING, State, Trigger, after
+from tunesmith.spec.receipt import Lines, over_long
 from tunesmith.store import attempts, checkpoints, events, jobs
 from tunesmith.store.attempts import Attempt
 from tunesmith.store.jobs import Job
@@ -43,13 +45,14 @@ class Recorder:
     def _(self, event: reported.Prepared) -> None:
         jobs.change(self._connection, self._attempt.job_id, total_steps=event.total_steps)
         share = "" if event.trained_share is None else f" ({event.trained_share:.1%})"
-        how = "Data prepared"
+        how, about = "Data prepared", ""
         if event.sampled_rows is not None:
             how = f"Data is prepared as the training goes on; planned from {event.sampled_rows:,} rows"
+            about = "about "
         self._tell(
             event,
-            f"{how}: {event.rows:,} rows, {event.tokens:,} tokens an epoch of which {event.trained_tokens:,}"
-            f"{share} carry loss, {event.total_steps:,} steps.",
+            f"{how}: {event.rows:,} rows, {about}{event.tokens:,} tokens an epoch of which {about}"
+            f"{event.trained_tokens:,}{share} carry loss, {event.total_steps:,} steps.",
         )
         if event.validation_rows or event.test_rows:
             self._tell(
@@ -58,13 +61,10 @@ class Recorder:
                 "take no part.",
                 kind="note",
             )
-        for count, lines, what in (
-            (event.dropped, event.dropped_lines, "left out: they exceed"),
-            (event.truncated, event.truncated_lines, "cut: they exceeded"),
-        ):
-            if count:
-                shown = ", ".join(str(line) for line in lines)
-                self._tell(event, f"{count:,} rows were {what} the length limit (lines {shown}).", "warn", kind="note")
+        dropped = Lines(count=event.dropped, lines=event.dropped_lines)
+        cut = Lines(count=event.truncated, lines=event.truncated_lines)
+        for sentence in over_long(dropped, cut):
+            self._tell(event, sentence, "warn", kind="note")
 
     @apply.register
     def _(self, event: reported.Checked) -> None:
@@ -127,10 +127,13 @@ class Recorder:
 
     @apply.register
     def _(self, event: reported.StoppedEarly) -> None:
+        asked = self._job().spec.selection.min_improvement
+        those = "the last evaluation" if event.evaluations == 1 else f"the last {event.evaluations:,} evaluations"
+        by = f" by more than {asked:g}" if asked else ""
         self._tell(
             event,
-            f"The training ends early, at step {event.step}: {event.evaluations:,} evaluations in a row did not "
-            f"improve on the {event.metric} of step {event.best_step}, {event.best_value:.4g}.",
+            f"The training ends early, at step {event.step}: {those} did not improve the best {event.metric}{by}. The "
+            f"best is that of step {event.best_step}, {event.best_value:.4g}.",
         )
 
     @apply.register
@@ -203,6 +206,7 @@ class Recorder:
         if after(job.state, Trigger.SUCCEED) is State.SUCCEEDED:
             path = self._publisher.move_artifact(job, self._run.path / event.path)
             self._publisher.publish(self._connection, job, path, at=at)
+            self._offer(job, event.weights_of, at)
         if event.weights_of is not None:
             self._tell(event, f"The result has the weights of step {event.weights_of}, the best one.", kind="note")
         self._tell(event, f"The result was reloaded and changes the model's logits by up to {event.logit_change:.3g}.")
@@ -212,6 +216,13 @@ class Recorder:
         """End the attempt of a worker that died without a last event."""
         move(self._connection, self._job(), trigger, at=at, attempt=self._attempt.number)
         attempts.change(self._connection, self._attempt, settled=True)
+
+    def _offer(self, job: Job, weights_of: int | None, at: float) -> None:
+        """Show the checkpoint whose weights the result has, also where none was asked for at its step."""
+        found = next((each for each in checkpoints.of_job(self._connection, job.id) if each.step == weights_of), None)
+        if found is not None and not found.offered:
+            files = self._publisher.offer(self._connection, Path(found.path), org=job.org, step=found.step, at=at)
+            checkpoints.offer(self._connection, found.id, files)
 
     def _settle(self, event: reported.WorkerEvent, trigger: Trigger) -> None:
         self._trigger(event, trigger)

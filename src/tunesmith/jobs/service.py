@@ -10,6 +10,7 @@ from tunesmith.access.boundaries import require_open_project
 from tunesmith.access.caller import Caller
 from tunesmith.assets.content import ContentUse
 from tunesmith.jobs.admission import Admission, Admitted
+from tunesmith.jobs.outcome import step_of_weights
 from tunesmith.jobs.submitting import accept, made_before, may_see, refuse_if_busy
 from tunesmith.jobs.tidying import tidy
 from tunesmith.jobs.transitions import move
@@ -244,14 +245,19 @@ class Jobs:
             return checkpoints.offered(connection, id)
 
     def best_checkpoint(self, id: str) -> Checkpoint | None:
-        """The checkpoint that the user asked for with the best evaluation, by the job's `selection`; none without one.
+        """The one of the user's checkpoints whose weights the result has, if that has the best; else the one with the
+        best evaluation, by the job's `selection`. None without one.
 
         Raises:
             JobNotFoundError: no such job.
         """
         with self._database.read() as connection:
             job = self._get(connection, id)
-            return checkpoints.best_of(checkpoints.offered(connection, id), job.spec.selection.best)
+            found = checkpoints.offered(connection, id)
+            step = step_of_weights(connection, job) if job.spec.selection.result == "best" else None
+            if step is not None:
+                return next((each for each in found if each.step == step), None)
+            return checkpoints.best_of(found, job.spec.selection.best)
 
     def checkpoint(self, id: str, checkpoint_id: str) -> Checkpoint:
         """One checkpoint.

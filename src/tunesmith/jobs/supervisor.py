@@ -17,6 +17,7 @@ from tunesmith.rundir import RunDirectory
 from tunesmith.runners import Exit, Handle, Runner
 from tunesmith.spec.errors import OutOfMemoryError, TunesmithError, UnavailableError, WorkerLostError
 from tunesmith.spec.lifecycle import STOPPING, Trigger
+from tunesmith.spec.plan import shown
 from tunesmith.store import attempts, events, jobs
 from tunesmith.store.attempts import Attempt
 from tunesmith.store.database import Database
@@ -206,7 +207,7 @@ def _memory(connection: Connection, attempt: Attempt, ended: Exit) -> str:
     metrics = events.latest(connection, attempt.job_id, "metrics") if ended.out_of_memory else None
     if metrics is None or metrics.attempt != attempt.number:
         return ""
-    return f"; at step {metrics.data['step']} it had reported a peak of {metrics.data['memory_bytes'] / 2**30:.2f} GiB"
+    return f"; at step {metrics.data['step']} it had reported a peak of {shown(metrics.data['memory_bytes'])}"
 
 
 def _how(ended: Exit) -> str:

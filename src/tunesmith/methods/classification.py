@@ -33,7 +33,7 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
         UnsupportedError: the spec asks for something that this method or the engine cannot do.
         TunesmithError: there is no such text, or the model, its chat template, the adapter or the file cannot be used.
     """
-    from tunesmith.training.labelled_rows import LabelledShape
+    from tunesmith.training.labelled_rows import LabelledShape, require_classes
     from tunesmith.training.limits import require_rows_apart, require_text_scoring
     from tunesmith.training.score_model import continued_scores
     from tunesmith.training.text_rows import survey_rows
@@ -41,7 +41,10 @@ def check(attempt: AttemptSpec, poll: Callable[[], None]) -> "RowsPlan":
     labels = Parameters.model_validate(attempt.spec.method.parameters).labels
     require_text_scoring(attempt, labels)
     require_rows_apart(attempt)
-    return survey_rows(attempt, LabelledShape(attempt.spec.method.kind, labels or continued_scores(attempt)), poll)
+    labels = labels or continued_scores(attempt)
+    if labels is None:
+        require_classes(attempt.classes)
+    return survey_rows(attempt, LabelledShape(attempt.spec.method.kind, labels), poll)
 
 
 def build(attempt: AttemptSpec, workplace: "Workplace") -> "Task":

@@ -35,6 +35,7 @@ from tunesmith.spec.errors import (
     TunesmithError,
     UnsupportedError,
 )
+from tunesmith.spec.faults import path_of, sentence
 from tunesmith.spec.job import JobSpec
 
 _log = logging.getLogger(__name__)
@@ -213,8 +214,8 @@ def _of_spec(error: ValidationError) -> InvalidRequestError | None:
     if part is None:
         return None
     first = error.errors()[0]
-    path = ".".join([part, *(str(each) for each in first["loc"])])
-    return InvalidRequestError(f"{path}: {first['msg']}.", param=path)
+    path = ".".join(filter(None, [part, path_of(first["loc"])]))
+    return InvalidRequestError(sentence(first, path), param=path)
 
 
 def _of_http(request: Request, error: HTTPException) -> TunesmithError:

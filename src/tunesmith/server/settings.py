@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from tunesmith.spec.errors import SettingsError
+from tunesmith.spec.faults import reason
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -174,7 +175,7 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
+        message = reason(first)
         if not name or name.startswith("token_"):
             raise SettingsError(f"Settings: {message}.", param=name or "host") from error
         raise SettingsError(f"Setting {name}: {message}, got {first['input']!r}.", param=name) from error

@@ -261,7 +261,7 @@ class CheckpointSaved(_Event):
 
     offered: bool
     """True for checkpoints of the requested cadence; false for those kept only to survive a crash, or because their
-    weights are to become the result."""
+    weights may become the result."""
 
     score: float | None = None
     """The figure of the job's `selection`, if the validation rows were scored after this step."""

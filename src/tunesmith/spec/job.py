@@ -458,3 +458,6 @@ class AttemptSpec(Frozen):
 
     rows: int | None = None
     """Rows of the training file, in a check or a plan; none = not known, so as many as possible are read."""
+
+    classes: tuple[int, ...] = ()
+    """Classes of the training file's rows, in a check or a plan, as far as they are known: the first ones found."""

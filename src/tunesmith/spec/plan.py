@@ -21,7 +21,8 @@ class RowsPlan(Frozen):
     """What the training rows come to."""
 
     sampled: bool
-    """Whether only the first rows were tokenised. Counts are then scaled to all rows of the file, with a range."""
+    """Whether not just the rows that take part were tokenised, but only the first of them, or others too because a
+    share is drawn. Counts are then ranges, as far as they do not follow from the file's number of rows."""
 
     read: int
     """Rows that were tokenised."""
@@ -70,7 +71,7 @@ class RowsPlan(Frozen):
     """Optimizer steps of the whole job."""
 
     job_tokens: Count
-    """Tokens of the whole job, over all epochs."""
+    """Tokens of the whole job, over all epochs. A range where the job ends within an epoch."""
 
 
 class MemoryParts(Frozen):
@@ -180,5 +181,5 @@ class Plan(Frozen):
 
 
 def shown(size: int) -> str:
-    """A number of bytes as plans tell it."""
+    """A number of bytes in words."""
     return f"{size / 1e9:,.1f} GB" if size >= 10**9 else f"{size / 1e6:,.0f} MB"

@@ -100,6 +100,11 @@ class SplitSpec(Frozen):
     column: str | None = None
     """Column whose values are 0, 1 and 2, or `train`, `validation` and `test`."""
 
+    @property
+    def may_validate(self) -> bool:
+        """Whether there may be rows for validation; the values of a column are known only once they are read."""
+        return self.by == "column" or sum(self.ratios[1:2]) > 0
+
     @field_validator("ratios")
     @classmethod
     def _are_shares(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """The mask receipt: what a job trains, token by token, and what it leaves out."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from tunesmith.spec.frozen import Frozen
@@ -49,6 +50,16 @@ class Lines(Frozen):
     count: int
     lines: tuple[int, ...]
     """Of the first ones (at most 20)."""
+
+
+def over_long(dropped: Lines, cut: Lines) -> Iterator[str]:
+    """What became of rows that exceed the length limit, in words."""
+    for rows, what in ((dropped, "left out"), (cut, "cut")):
+        if rows.count:
+            were, they = ("row was", "it exceeds") if rows.count == 1 else ("rows were", "they exceed")
+            of_first = "line" if rows.count == 1 else "lines" if rows.count == len(rows.lines) else "first lines"
+            shown = ", ".join(map(str, rows.lines))
+            yield f"{rows.count:,} {were} {what}: {they} the length limit ({of_first}: {shown})."
 
 
 class Receipt(Frozen):

@@ -22,7 +22,7 @@ class Checkpoint(Frozen):
     step: int
     path: str
     offered: bool
-    """Belongs to the cadence that the user asked for."""
+    """Belongs to the cadence that the user asked for, or has the weights of the result."""
 
     metrics: dict[str, float]
     score: float | None
@@ -71,6 +71,11 @@ def get(connection: Connection, id: str) -> Checkpoint | None:
 def at_path(connection: Connection, job_id: str, path: str) -> Checkpoint | None:
     """The checkpoint in a folder."""
     return next((each for each in of_job(connection, job_id) if each.path == path), None)
+
+
+def offer(connection: Connection, id: str, files: list[str]) -> None:
+    """Count a checkpoint among those that the user asked for."""
+    connection.execute(update(checkpoints).where(checkpoints.c.id == id).values(offered=True, files=files))
 
 
 def remove(connection: Connection, *, job_id: str, path: str, at: float) -> None:

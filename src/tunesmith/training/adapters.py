@@ -25,6 +25,9 @@ CONFIG = "adapter_config.json"
 
 _WHOLE = ".modules_to_save."
 _PREFIX = "base_model.model."
+_REPLACED = ".original_module"
+"""What PEFT calls a layer in whose place another one is trained whole."""
+
 _LOW_RANK = ".lora_"
 _MERGE = "Merge it into its base model, and start from the result."
 
@@ -227,6 +230,7 @@ def _targets_asked(adapted: PeftModel, adapter: AdapterSpec) -> set[str]:
         and part is not head
         and _LOW_RANK not in name
         and _WHOLE not in name
+        and not name.endswith(_REPLACED)
         and not is_outside(name.removeprefix(_PREFIX), adapted.peft_config["default"].exclude_modules)
     )
     return set(last_parts(layers))

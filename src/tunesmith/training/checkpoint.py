@@ -45,7 +45,7 @@ def write_folder(target: Path, fill: Callable[[Path], None], facts: dict[str, An
                 hint="Free some space and submit the job again; its checkpoints so far are kept.",
             ) from error
         if isinstance(error, OSError):
-            raise CheckpointError(f"{target.name} cannot be written: {error}") from error
+            raise CheckpointError(f"{target.name} cannot be written: {_why(error)}") from error
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -71,7 +71,7 @@ def verify_folder(folder: Path) -> dict[str, Any]:
             if path.stat().st_size != entry["size"] or _digest(path) != entry["sha256"]:
                 raise CheckpointError(f"{folder.name}: {entry['name']} differs from what was written.")
     except (OSError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder.name} is not whole: {error}") from error
+        raise CheckpointError(f"{folder.name} is not whole: {_why(error)}") from error
     facts: dict[str, Any] = manifest["facts"]
     return facts
 
@@ -95,11 +95,16 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def _why(error: Exception) -> object:
+    """What an error says, without where on this machine the file lies."""
+    return error.strerror if isinstance(error, OSError) else error
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder.name} is not whole: {error}") from error
+        raise CheckpointError(f"{folder.name} is not whole: {_why(error)}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("facts"), dict):
         raise CheckpointError(f"{folder.name} is not whole: its manifest is broken.")
     return manifest

@@ -40,8 +40,8 @@ class Evaluation:
         if is_needed and next(iter(self._task.validation_batches()), None) is None:
             raise InvalidRequestError(
                 "No row is left for validation, and the job asks for something that follows from evaluations.",
-                param="data.validation",
-                hint="Give validation data, or a larger share of the rows.",
+                param="data.split" if self._spec.data.validation is None else "data.validation",
+                hint="Give validation data (`validation`), or a larger share of the rows (`split`).",
             )
 
     def scored(self, progress: Progress) -> Progress:

@@ -1,6 +1,6 @@
 """Texts with the class that they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tunesmith.data.examples import Conversation, Example, Labelled, Text
@@ -86,16 +86,24 @@ class LabelledShape:
         return example
 
 
+def require_classes(found: Collection[int]) -> None:
+    """See that there is something to tell apart.
+
+    Raises:
+        DatasetError: the training rows are all of one class.
+    """
+    if len(found) == 1:
+        raise DatasetError(
+            f"All rows have the class {next(iter(found))}, so there is nothing to tell apart.",
+            hint="Add rows of other classes, or say by `labels` how many classes there are.",
+        )
+
+
 def count_classes(rows: Sequence[LabelledRow], others: Sequence[LabelledRow]) -> int:
     """How many classes training and validation rows have, by the highest number.
 
     Raises:
         DatasetError: the training rows are all of one class.
     """
-    found = {row.label for row in rows}
-    if len(found) < 2:
-        raise DatasetError(
-            f"All rows have the class {found.pop()}, so there is nothing to tell apart.",
-            hint="Add rows of other classes.",
-        )
+    require_classes({row.label for row in rows})
     return 1 + max(row.label for row in (*rows, *others))

@@ -15,6 +15,11 @@ def require_text_generation(attempt: AttemptSpec, modalities: tuple[str, ...] = 
         ModelLoadError: the model's configuration cannot be used.
     """
     _require_text(attempt, "causal_lm", modalities)
+    from tunesmith.training.model import require_writer  # imports transformers, which takes a while
+
+    starts_whole = attempt.spec.init_from is not None and attempt.inputs.adapter is None
+    param = "init_from" if starts_whole else "model.base"
+    require_writer(attempt.inputs.model, attempt.spec.model.modality, param)
     if attempt.spec.sampling is not None:
         from tunesmith.training.sampling import require_prompts  # imports transformers, which takes a while
 

@@ -20,11 +20,14 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from tunesmith.spec.errors import ModelLoadError
+from tunesmith.spec.errors import ModelLoadError, UnsupportedError
 from tunesmith.spec.job import ModelSpec, QuantizationSpec
 from tunesmith.training.quantization import keep_weights_as_loaded, loading_arguments
 from tunesmith.training.score_model import HEAD, require_head
 from tunesmith.training.shortage import is_shortage
+
+_CLASSIFIER = "ForSequenceClassification"
+"""How transformers' names of such architectures end."""
 
 _TEMPLATE_OF_PROCESSOR = "chat_template.json"
 """Where models that see once kept their chat template; newer ones keep it where tokenizers look for it."""
@@ -47,7 +50,7 @@ def load_tokenizer(folder: Path) -> Any:
         if tokenizer.chat_template is None and (folder / _TEMPLATE_OF_PROCESSOR).is_file():
             tokenizer.chat_template = json.loads((folder / _TEMPLATE_OF_PROCESSOR).read_text())["chat_template"]
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        raise ModelLoadError(f"The model's tokenizer cannot be loaded: {_first_line(error)}") from error
+        raise ModelLoadError(f"The model's tokenizer cannot be loaded: {_said(error, folder)}") from error
     return tokenizer
 
 
@@ -65,7 +68,7 @@ def load_config(folder: Path, modality: str = "text") -> Any:
     except FileNotFoundError as error:
         raise ModelLoadError("The base model has no config.json.") from error
     except (OSError, ValueError, KeyError) as error:
-        raise ModelLoadError(f"The base model's config.json cannot be used: {_first_line(error)}") from error
+        raise ModelLoadError(f"The base model's config.json cannot be used: {_said(error, folder)}") from error
     return config
 
 
@@ -90,6 +93,23 @@ def require_classifiable(folder: Path) -> None:
     kind = load_config(folder).model_type
     if kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise ModelLoadError(f"The architecture {kind!r} has no sequence classifier, so it cannot score texts.")
+
+
+def require_writer(folder: Path, modality: str, param: str) -> None:
+    """Refuse weights of a sequence classifier where a model that writes is to be trained: its head would be dropped.
+
+    Raises:
+        ModelLoadError: the configuration cannot be used.
+        UnsupportedError: it names a sequence classifier; `param` is the field that names the weights.
+    """
+    names = [name for name in load_config(folder, modality).architectures or () if name.endswith(_CLASSIFIER)]
+    if names:
+        raise UnsupportedError(
+            f"The model to start from is a {names[0]}: it scores texts, and its trained head has no use in a model "
+            "that writes.",
+            param=param,
+            hint="Name the model that it was made from, or train it by the method `classification` or `reward`.",
+        )
 
 
 def library_class(model: ModelSpec) -> Any:
@@ -194,7 +214,7 @@ def _from_pretrained(folder: Path, kind: Any, may_lack: Sequence[str], dtype: to
     except Exception as error:
         if is_shortage(error):
             raise
-        raise ModelLoadError(f"The base model's weights cannot be loaded: {_first_line(error)}") from error
+        raise ModelLoadError(f"The base model's weights cannot be loaded: {_said(error, folder)}") from error
     missing = [*sorted(report["missing_keys"]), *(name for name, *_ in report["mismatched_keys"])]
     missing = [name for name in missing if name not in may_lack]
     if missing:
@@ -259,6 +279,11 @@ def _require_safetensors(folder: Path) -> None:
             hint="Convert them to safetensors.",
         )
     raise ModelLoadError("The base model has no weights: model.safetensors is missing.")
+
+
+def _said(error: BaseException, folder: Path) -> str:
+    """What an error says, without where on this machine the model lies."""
+    return _first_line(error).replace(str(folder), "its folder")
 
 
 def _first_line(error: BaseException) -> str:

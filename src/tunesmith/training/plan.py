@@ -11,6 +11,7 @@ from tunesmith.spec.plan import Alternative, Count, DiskPlan, MemoryPlan, Plan, 
 from tunesmith.training.keeping import CRASH_CHECKPOINTS_KEPT
 from tunesmith.training.memory import choose
 from tunesmith.training.plan_model import PlannedModel, planned_model
+from tunesmith.training.scaling import longest_of_all
 
 _SHORTEST = 128
 """Tokens below which a length limit is not worth proposing."""
@@ -131,18 +132,22 @@ def require_room(plan: Plan) -> None:
         return
     assert plan.memory is not None
     ways = "; ".join(f"{each.change} (up to {shown(each.memory.high)})" for each in plan.alternatives)
+    needed, available = shown(plan.memory.low), shown(plan.device_memory)
+    if needed == available:  # rounded
+        needed, available = f"{plan.memory.low:,} bytes", f"{plan.device_memory:,} bytes"
     raise DoesNotFitError(
-        f"The job needs at least {shown(plan.memory.low)} of memory, and the largest device of this server "
-        f"({plan.device}) has {shown(plan.device_memory)}.",
+        f"The job needs at least {needed} of memory, and the largest device of this server ({plan.device}) has "
+        f"{available}.",
         param="model.base",
         hint=f"This would fit: {ways}." if ways else "Use a smaller base model, or a server with larger devices.",
     )
 
 
 def _longest(rows: RowsPlan) -> int:
-    """Tokens of the longest sequence, allowing for longer ones among rows that were not read."""
-    limit = rows.max_length * rows.token_sequences
-    return min(2 * rows.longest_sequence, limit) if rows.sampled else rows.longest_sequence
+    """Tokens of the longest sequence for which memory is to suffice."""
+    if not rows.sampled:
+        return rows.longest_sequence
+    return longest_of_all(rows.longest_sequence, rows.max_length * rows.token_sequences)
 
 
 def _surely(spec: JobSpec, rows: RowsPlan) -> int:

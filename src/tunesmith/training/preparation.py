@@ -92,7 +92,8 @@ class Preparation(Generic[R]):
             DatasetError: the file or a row cannot be used.
             NothingToTrainError: there is none that can be trained.
         """
-        examples = islice(source.rows(), source.limit)
+        # Where a share is drawn, rows behind the first so many may be among them.
+        examples = islice(source.rows(), source.limit if source.share == 1 else None)
         blocks: list[RowBlock] = []
         read, last_line, size = 0, 0, 1
         deadline = time.monotonic() + seconds

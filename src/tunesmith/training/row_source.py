@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunesmith.data.examples import Example
 from tunesmith.data.rows import read_examples
-from tunesmith.data.split import parts_at_random
+from tunesmith.data.split import part_sizes, parts_at_random
 from tunesmith.spec.job import AttemptSpec
 from tunesmith.spec.reading import PARTS, Part, Reading, SplitSpec
 
@@ -56,12 +56,25 @@ class RowSource:
             rows += 1
         return rows
 
+    def rows_of(self, file_rows: int) -> int:
+        """Rows of the part in a file of so many, unless a column shares them out."""
+        return file_rows if self.split is None else part_sizes(self.split.ratios, file_rows)[PARTS.index(self.part)]
+
+    def taken(self, rows: int) -> int:
+        """How many rows of a part of so many take part."""
+        drawn = rows if self.share == 1 else part_sizes(_shares(self.share), rows)[0]
+        return drawn if self.limit is None else min(drawn, self.limit)
+
     def _share(self, poll: Callable[[], None]) -> Iterator[Example]:
         if self.share == 1:
             return self.rows()
         # Drawing is sharing out: what takes part, and what does not.
-        kept = parts_at_random((self.share, 1 - self.share), self.count(poll), self.seed)
+        kept = parts_at_random(_shares(self.share), self.count(poll), self.seed)
         return (row for row, part in zip(self.rows(), kept, strict=True) if part == "train")
+
+
+def _shares(share: float) -> tuple[float, float]:
+    return share, 1 - share
 
 
 def source_of(attempt: AttemptSpec, part: Part) -> RowSource | None:

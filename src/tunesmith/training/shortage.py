@@ -11,6 +11,7 @@ import torch
 
 from tunesmith.spec.errors import OutOfMemoryError
 from tunesmith.spec.job import JobSpec
+from tunesmith.spec.plan import shown
 from tunesmith.training.reporting import peak_memory
 from tunesmith.training.whereabouts import LINES_SHOWN, Phase, Whereabouts
 
@@ -52,14 +53,14 @@ def too_little_memory(error: Exception, at: Whereabouts, spec: JobSpec) -> OutOf
     sentences = [f"The device's memory does not suffice {where}: {detail.rstrip('.')}."]
     if at.batch is not None:
         lines = sorted(set(at.batch.lines))
-        shown = ", ".join(map(str, at.lines)) + (", ..." if len(lines) > LINES_SHOWN else "")
-        sentences.append(f"{at.batch.tokens:,} tokens went through the model at once, those of the lines {shown}.")
+        first = ", ".join(map(str, at.lines)) + (", ..." if len(lines) > LINES_SHOWN else "")
+        sentences.append(f"{at.batch.tokens:,} tokens went through the model at once, those of the lines {first}.")
     sentences.append(_memory(torch.device("cuda" if torch.cuda.is_initialized() else "cpu")))
     return OutOfMemoryError(" ".join(sentences), hint=_hint(at, spec))
 
 
 def _memory(device: torch.device) -> str:
-    total, peak = _gibibytes(total_memory(device)), _gibibytes(peak_memory(device))
+    total, peak = shown(total_memory(device)), shown(peak_memory(device))
     if device.type == "cuda":
         return f"The GPU has {total}, of which the training had up to {peak} allocated."
     return f"Of {total} of memory the training took up to {peak}."
@@ -71,10 +72,6 @@ def total_memory(device: torch.device) -> int:
         return torch.cuda.get_device_properties(device).total_memory
     limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     return min([int(psutil.virtual_memory().total), *(each for each in limits if each != resource.RLIM_INFINITY)])
-
-
-def _gibibytes(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB"
 
 
 def _hint(at: Whereabouts, spec: JobSpec) -> str:

@@ -22,6 +22,7 @@ from tunesmith.training.preparation import Preparation
 from tunesmith.training.receipt import SAMPLES
 from tunesmith.training.row_block import BlockRows, joined
 from tunesmith.training.row_source import RowSource
+from tunesmith.training.scaling import longest_of_all
 from tunesmith.training.seen import Seen, seen_in
 from tunesmith.training.text import TokenRow
 from tunesmith.training.windows import PIECE_ROWS, Pieces
@@ -87,7 +88,7 @@ class Plan:
     """Of a pass."""
 
     longest: int
-    """Tokens of a sequence for which memory is to suffice: twice the longest of these, as others may be longer."""
+    """Tokens of a sequence for which memory is to suffice, allowing for longer ones than these."""
 
 
 class StreamOrder:
@@ -227,7 +228,7 @@ class StreamOrder:
             sequences=max(1, round(len(lengths) * (share if self._packing else len(rows) / len(numbers)))),
             tokens=round(seen.tokens * share),
             trained_tokens=round(seen.trained_tokens * share),
-            longest=min(2 * max(lengths), self._preparation.max_length),
+            longest=longest_of_all(max(lengths), self._preparation.max_length),
         )
 
     def _drawn(self, place: Place) -> tuple[list[int], Place]:

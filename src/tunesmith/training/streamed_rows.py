@@ -7,6 +7,7 @@ from typing import Any
 from tunesmith.data.indexed_rows import IndexedRows, is_json_lines
 from tunesmith.spec.events import Prepared
 from tunesmith.spec.job import AttemptSpec
+from tunesmith.spec.receipt import over_long
 from tunesmith.training.preparation import Preparation
 from tunesmith.training.receipt import receipt_of
 from tunesmith.training.row_cache import kept_rows
@@ -112,10 +113,8 @@ def _report_end(stream: StreamOrder, preparation: Preparation[TokenRow], workpla
     seen = stream.seen
     for note in preparation.notes():
         workplace.reporter.note(note)
-    for lines, what in ((seen.dropped, "left out: they exceed"), (seen.cut, "cut: they exceeded")):
-        if lines.count:
-            shown = ", ".join(map(str, lines.lines))
-            workplace.reporter.note(f"{lines.count:,} rows were {what} the length limit (first lines: {shown}).")
+    for sentence in over_long(seen.dropped, seen.cut):
+        workplace.reporter.note(sentence)
     workplace.reporter.note(
         f"{seen.rows + seen.left_out:,} of {stream.rows:,} rows were prepared as the training went on, and "
         f"{stream.place.rows:,} rows trained in {stream.epochs_after(stream.step):.3f} passes.",

@@ -1,7 +1,7 @@
 """The layers that an adapter is put on."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None, outside:
     """
     layers = linear_layers(model, head, outside)
     if adapter.targets != ALL_LINEAR:
+        _require_no_mixture(adapter.targets)
         unknown = [target for target in adapter.targets if not any(_is_meant(target, name) for name in layers)]
         if unknown:
             raise AdapterError(
@@ -31,6 +32,18 @@ def require_targets(model: Any, adapter: AdapterSpec, head: str | None, outside:
             )
     if adapter.init == "pissa":
         _require_parts(wanted_layers(model, adapter, head, outside), adapter.rank)
+
+
+def _require_no_mixture(targets: Sequence[str]) -> None:
+    word = ALL_LINEAR[0]
+    if word in targets:
+        others = ", ".join(repr(target) for target in targets[:8] if target != word)
+        raise AdapterError(
+            f"'{word}' stands for every linear layer but the head, and the targets name "
+            f"{f'others beside it: {others}' if others else 'it twice'}.",
+            param="adapter.targets",
+            hint=f"Give ['{word}'] alone, or names of layers alone.",
+        )
 
 
 def linear_layers(model: Any, head: str | None, outside: str | None = None) -> dict[str, Any]:

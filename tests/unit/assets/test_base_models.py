@@ -53,17 +53,24 @@ def test_a_link_out_of_the_root_is_not_followed(root, tmp_path):
         BaseModels({}, (root,)).find("link")
 
 
-def test_an_unknown_name_is_told_where_it_was_looked_for(root):
+def test_an_unknown_name_is_told_where_it_was_looked_for_without_paths_of_the_server(root):
     with pytest.raises(ModelNotFoundError) as caught:
         BaseModels({"alias": root}, (root,)).find("nobody")
     assert "'alias'" in caught.value.message
-    assert str(root) in caught.value.message
+    assert "model roots" in caught.value.message
+    assert str(root) not in caught.value.message
 
 
 def test_weights_as_pickle_only_are_refused(tmp_path):
     _write(tmp_path / "pickled", "pytorch_model.bin")
     with pytest.raises(ModelLoadError, match=r"pickle \(pytorch_model.bin\)"):
         BaseModels({}, (tmp_path,)).find("pickled")
+
+
+def test_a_config_that_is_not_there_is_told_without_its_path(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelLoadError, match=r"no readable config\.json: No such file or directory\.$"):
+        BaseModels({}, (tmp_path,)).find("empty")
 
 
 @pytest.mark.parametrize("config", ["", "[]", "{}", "not json"])

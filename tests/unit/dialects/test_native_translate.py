@@ -334,6 +334,27 @@ def test_what_has_no_effect_on_an_address_is_noted(services):
     assert noted(services) == []
 
 
+HALVES = {"by": "random", "ratios": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({"selection": {"metric": "accuracy", "best": "highest"}}, ["spec.selection.metric", "spec.selection.best"]),
+        ({"cadence": {"eval_steps": 5}}, ["spec.cadence.eval_steps"]),
+        ({"selection": {"min_improvement": 0.1}}, ["spec.selection.min_improvement"]),
+        ({"data": {"train": {"file": "a"}, "split": {"by": "random"}}, "cadence": {"eval_steps": 5}},
+         ["spec.cadence.eval_steps"]),
+        ({"data": {"train": {"file": "a"}, "split": HALVES}, "selection": {"metric": "accuracy"}}, []),
+        ({"data": {"train": {"file": "a"}, "validation": {"file": "b"}}, "selection": {"best": "highest"}}, []),
+        ({"data": {"train": {"file": "a"}, "split": HALVES}, "selection": {"patience": 1, "min_improvement": 1.0}}, []),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_nothing_follows_from_without_rows_to_evaluate_is_noted(services, parts, expected):
+    assert noted(services, **parts) == expected
+
+
 @pytest.mark.parametrize(
     ("base", "source", "is_here"),
     [("here", "any", True), ("here", "hub", False), ("o/n", "any", False), ("o/n", "local", True)],

@@ -71,3 +71,10 @@ def test_each_job_of_the_list_has_the_folder_of_its_own_model(doors, client):
     listed = client.get("/train").json()
     assert [job["output_path"] for job in listed] == ["/models/a", "/models/b", None]
     assert listed[0] == client.get(f"/train/{listed[0]['job_id']}").json()
+
+
+def test_what_two_fields_are_together_is_told_without_a_field(client):
+    answer = client.post("/train", json={"batch_size": 1_024, "gradient_accumulation_steps": 1_024})
+    assert answer.status_code == 422
+    told = str(answer.json()["detail"])
+    assert "The request is not valid: batch_size x gradient_accumulation_steps must be at most 65536 rows" in told

@@ -37,17 +37,17 @@ def admission(house, tmp_path, plans_may_end):
     fetcher = Fetcher(house.database, {}, hub, bases, secrets, house.storage, PictureGatherer(None, 0))
     resolver = InputResolver(house.database, bases, hub, house.storage, RowCache(tmp_path / "r", house.storage, 10**7))
     runner = house.runner
-    runner.purposes = {}
+    runner.orders = []
 
     def start(run, device):
         runner.runs.append(run)
         pid = len(runner.runs)
-        runner.purposes[pid] = run.read_spec().purpose
+        runner.orders.append(run.read_spec())
         runner.report(events.Checked(at="2026-01-01T00:00:00Z", plan=plan()))
         return {"pid": pid}
 
     def poll(handle, run):
-        is_plan = runner.purposes[handle["pid"]] == "plan"
+        is_plan = runner.orders[handle["pid"] - 1].purpose == "plan"
         return None if is_plan and not plans_may_end.is_set() else Exit(code=0)
 
     runner.start, runner.poll = start, poll
@@ -75,3 +75,12 @@ def test_a_submission_does_not_wait_for_plans(house, admission, plans_may_end):
         for thread in (*plans, check):
             thread.join(20)
     assert sorted(purpose for purpose, _ in admitted) == ["check", "plan", "plan"]
+
+
+ONE_CLASS = b'{"text": "a", "label": 3}\n{"text": "b", "label": "3"}\n'
+
+
+def test_a_check_is_told_the_classes_of_the_rows(house, admission):
+    rows = DataSource(kind="http", id=HERE, sha256=house.storage.put(ONE_CLASS).sha256)
+    admission.admit("local", job_spec(rows))
+    assert house.runner.orders[-1].classes == (3,)

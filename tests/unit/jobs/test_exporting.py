@@ -7,9 +7,7 @@ import pytest
 from tunesmith.assets.models import ProducedModels
 from tunesmith.jobs.export_orders import ExportOrders
 from tunesmith.jobs.exporting import MAX_WAITING, Exporter, Exports
-from tunesmith.jobs.service import run_directory
 from tunesmith.jobs.stalls import Patience
-from tunesmith.rundir import EventWriter
 from tunesmith.runners import Exit
 from tunesmith.spec import events
 from tunesmith.spec.errors import (
@@ -298,12 +296,8 @@ def test_the_figures_of_an_export_are_of_the_step_that_its_weights_are_of(kitche
             connection, org="local", name=None, id="ft:j", job_id=job.id, base="m", base_revision=None, kind="adapter",
             path=str(tmp_path / "adapter"), description=None, created_at=1.0,
         )  # fmt: skip
-    run = run_directory(tmp_path / "jobs", job.id, 1)
-    run.path.mkdir(parents=True, exist_ok=True)
-    writer = EventWriter(run)
-    weights_of = 20 if result == "best" else None
-    writer.write(events.Succeeded(at=NOW, step=30, path="artifact", weights_of=weights_of, logit_change=0.1))
-    writer.close()
+        ended = {"step": 30, "weights_of": 20 if result == "best" else None}
+        stored_events.add(connection, job.id, at=1.0, kind="succeeded", message="", data=ended)
     export = kitchen.exports.create("ft:j", "merged", dtype=None, quantization=None)
     found = kitchen.orders.write(export).origin.finish
     assert (found.steps, found.train_loss, found.validation_loss) == finish

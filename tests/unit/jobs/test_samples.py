@@ -134,7 +134,7 @@ def test_a_worker_that_the_system_ended_for_want_of_memory_is_told_as_such(house
     house.tick()
     [told] = [message for message in house.messages(job) if "was lost" in message]
     assert "memory ran out" in told
-    assert "at step 1 it had reported a peak of 3.00 GiB" in told
+    assert "at step 1 it had reported a peak of 3.2 GB" in told
     assert house.jobs.get(job.id).state == "starting"
 
 

@@ -9,6 +9,7 @@ from tunesmith.jobs.supervisor import Supervisor
 from tunesmith.runners import Exit
 from tunesmith.spec import events
 from tunesmith.spec.exactness import Fingerprints
+from tunesmith.spec.job import SelectionSpec, Submission
 from tunesmith.spec.lifecycle import State
 
 FINGERPRINTS = Fingerprints(spec="s", data="d", tokenizer="t", model="m", libraries={"torch": "2"}, device="cpu")
@@ -16,7 +17,12 @@ FINGERPRINTS = Fingerprints(spec="s", data="d", tokenizer="t", model="m", librar
 
 @pytest.fixture
 def running(house, started):
-    job = house.submit()
+    return _begun(house, started)
+
+
+def _begun(house, started, **changes):
+    """A running job whose spec has some other parts."""
+    job = house.jobs.submit(house.spec().model_copy(update=changes), Submission(dialect="native", request={}))
     house.tick()
     house.runner.report(started)
     house.tick()
@@ -80,12 +86,23 @@ def test_an_anomaly_is_a_warning_with_its_figures_and_lines(house, running, star
     assert house.jobs.get(running.id).state is State.RUNNING
 
 
-def test_an_early_end_is_told_with_the_best_step(house, running, started):
+@pytest.mark.parametrize(
+    ("evaluations", "min_improvement", "words"),
+    [
+        (3, 0.0, "the last 3 evaluations did not improve the best loss. The best"),
+        (1, 0.0, "the last evaluation did not improve the best loss. The best"),
+        (1, 0.25, "the last evaluation did not improve the best loss by more than 0.25. The best"),
+    ],
+)
+def test_an_early_end_is_told_with_the_best_step(house, started, evaluations, min_improvement, words):
+    selection = SelectionSpec(patience=evaluations, min_improvement=min_improvement)
+    job = _begun(house, started, selection=selection)
     house.runner.report(
-        events.StoppedEarly(at=started.at, step=9, best_step=6, best_value=0.5, metric="loss", evaluations=3)
+        events.StoppedEarly(at=started.at, step=9, best_step=6, best_value=0.5, metric="loss", evaluations=evaluations)
     )
     house.tick()
-    assert "at step 9: 3 evaluations in a row did not improve on the loss of step 6, 0.5" in house.messages(running)[-1]
+    message = house.messages(job)[-1]
+    assert message == f"The training ends early, at step 9: {words} is that of step 6, 0.5."
 
 
 def test_the_best_checkpoint_is_the_offered_one_with_the_best_score(house, running, saved):
@@ -97,6 +114,30 @@ def test_the_best_checkpoint_is_the_offered_one_with_the_best_score(house, runni
     )
     house.tick()
     assert house.jobs.best_checkpoint(running.id).step == 2
+
+
+@pytest.mark.parametrize(("weights_of", "step"), [(6, 6), (2, 2), (None, 8)])
+def test_the_best_checkpoint_is_the_one_whose_weights_the_result_has(house, started, saved, weights_of, step):
+    job = _begun(house, started, selection=SelectionSpec(result="best"))
+    run = house.runner.runs[-1]
+    scores = {2: (1.0, True), 4: (3.0, True), 6: (0.5, False), 7: (0.9, False), 8: (2.0, True)}
+    run.artifact.mkdir()
+    for at, (score, offered) in scores.items():
+        house.runner.report(saved(run, at, offered=offered).model_copy(update={"score": score}))
+    house.runner.report(
+        events.Succeeded(at=started.at, step=8, path="artifact", weights_of=weights_of, logit_change=0.1),
+    )
+    house.runner.end(Exit(code=0, signal=None))
+    house.tick()
+    assert house.jobs.get(job.id).state is State.SUCCEEDED
+    best = house.jobs.best_checkpoint(job.id)
+    assert best.step == step
+    listed = house.jobs.checkpoints(job.id)
+    assert [each.step for each in listed] == sorted({8, 4, 2, step}, reverse=True)
+    assert best in listed
+    assert best.files
+    assert (run.checkpoints / f"step-{step:08d}").is_dir()
+    assert not (run.checkpoints / "step-00000007").exists()
 
 
 def test_a_job_without_evaluations_has_no_best_checkpoint(house, running, saved):

@@ -132,3 +132,19 @@ def test_supervised_tuning_reads_every_format(row, tiny_model, tmp_path, signals
     code, events = run(attempt(tiny_model, write_rows(tmp_path / "train.jsonl", [row] * 4)), tmp_path / "run")
     assert code == 0
     assert of_kind(events, Succeeded)
+
+
+def test_rows_of_one_class_are_refused_at_the_check(tiny_model, tmp_path):
+    rows = write_rows(tmp_path / "rows.jsonl", [row | {"label": 2} for row in labelled(6)])
+    changes = {"purpose": "check", "classes": [2]}
+    code, events = run(order("classification", tiny_model, rows, **changes), tmp_path / "check")
+    assert code == 1
+    error = events[-1].error
+    assert (error.code, error.message) == (
+        "invalid_dataset", "All rows have the class 2, so there is nothing to tell apart."
+    )  # fmt: skip
+    told = order("classification", tiny_model, rows, **changes)
+    method = told.spec.method.model_copy(update={"parameters": {"labels": 3}})
+    told = told.model_copy(update={"spec": told.spec.model_copy(update={"method": method})})
+    _, events = run(told, tmp_path / "told")
+    assert of_kind(events, Checked)

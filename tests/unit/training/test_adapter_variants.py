@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn import Linear
 from torch.nn.functional import cross_entropy
 
-from attempts import LORA, attempt, chat, checkpoint, losses, of_kind, run, write_rows
+from attempts import LORA, attempt, chat, checkpoint, labelled, losses, of_kind, run, write_rows
 from tunesmith.data.rows import read_examples
 from tunesmith.methods import sft
 from tunesmith.rundir import EventWriter, RunDirectory
@@ -302,6 +302,19 @@ def test_what_a_continued_adapter_is_not_is_told(tiny_model: Path, tmp_path: Pat
     assert "init its own weights instead of pissa" in note.message
 
 
+def test_the_place_of_a_trained_head_is_no_target(tiny_model: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "labelled.jsonl", labelled(8))
+    order = {"kind": "classification", "task": "sequence_classification", "max_steps": 2}
+    run(attempt(tiny_model, rows, **order), tmp_path / "first")
+    again = attempt(tiny_model, rows, continue_from=tmp_path / "first/artifact", **order)
+    code, events = run(again, tmp_path / "again")
+    assert code == 0
+    assert not of_kind(events, Note)
+    other = attempt(tiny_model, rows, continue_from=tmp_path / "first/artifact", adapter=LORA | {"rank": 8}, **order)
+    (note,) = of_kind(run(other, tmp_path / "other")[1], Note)
+    assert note.message == "The adapter to continue from keeps its own shape: rank 4 instead of 8."
+
+
 # --- targets ---------------------------------------------------------------------------------------------------------
 
 
@@ -319,6 +332,22 @@ def test_targets_are_names_of_linear_layers_or_the_ends_of_their_paths(
 
 
 @pytest.mark.parametrize(
+    ("targets", "words"),
+    [(["q_proj", "all-linear", "up_proj"], "beside it: 'q_proj', 'up_proj'"), (["all-linear"] * 2, "it twice")],
+)
+@pytest.mark.parametrize("purpose", ["check", "train"])
+def test_all_layers_beside_names_of_some_are_refused(
+    tiny_model: Path, tmp_path: Path, rows: Path, targets: list[str], words: str, purpose: str
+) -> None:
+    order = attempt(tiny_model, rows, adapter=LORA | {"targets": targets}, purpose=purpose)
+    _, events = run(order, tmp_path / "run")
+    error = events[-1].error
+    assert (error.code, error.param) == ("invalid_adapter", "adapter.targets")
+    assert "stands for every linear layer" in error.message
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
     "targets",
     [
         ["nowhere"],
@@ -326,7 +355,6 @@ def test_targets_are_names_of_linear_layers_or_the_ends_of_their_paths(
         ["embed_tokens"],
         ["lm_head"],
         ["proj"],
-        ["q_proj", "all-linear"],
         [""],
         [".*_proj"],
     ],

@@ -62,7 +62,7 @@ def test_a_shortage_is_told_with_phase_step_lines_tokens_memory_and_what_needs_l
     assert "for the forward pass of step 4" in error.message
     assert "can't allocate memory" in error.message
     assert "tokens went through the model at once, those of the lines " in error.message
-    assert "GiB of memory the training took up to" in error.message
+    assert "B of memory the training took up to" in error.message
     for way in ("`micro_batch_size` to 1", "`gradient_checkpointing` to true", "4 bits", "`max_length`", "`shrink`"):
         assert way in error.hint
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attempts import LORA, attempt, chat, of_kind, run, write_rows
+from attempts import LORA, attempt, chat, labelled, of_kind, run, write_rows
 from tunesmith.spec.events import Checked, Note, Succeeded
 
 pytestmark = pytest.mark.usefixtures("signals_kept")
@@ -45,6 +45,20 @@ def test_what_cannot_be_honoured_is_refused_with_its_path(
 @pytest.mark.parametrize("changes", [{"resources": {"gpus_per_node": 1, "nodes": 1}}, {"quantization": {"bits": 8}}])
 def test_what_can_be_honoured_passes_the_check(tiny_model: Path, tmp_path: Path, rows: Path, changes: Any) -> None:
     _, events = run(attempt(tiny_model, rows, purpose="check", **changes), tmp_path / "run")
+    assert of_kind(events, Checked)
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "orpo", "kto"])
+def test_a_classifier_is_not_trained_to_write(tiny_model: Path, tmp_path: Path, rows: Path, kind: str) -> None:
+    texts = write_rows(tmp_path / "labelled.jsonl", labelled(8))
+    score = {"kind": "classification", "task": "sequence_classification"}
+    run(attempt(tiny_model, texts, adapter=None, max_steps=1, **score), tmp_path / "first")
+    classifier = tmp_path / "first/artifact"
+    _, events = run(attempt(classifier, rows, kind=kind, purpose="check"), tmp_path / "run")
+    error = events[-1].error
+    assert (error.code, error.param) == ("unsupported", "model.base")
+    assert "LlamaForSequenceClassification" in error.message
+    _, events = run(attempt(classifier, texts, purpose="check", **score), tmp_path / "score")
     assert of_kind(events, Checked)
 
 

@@ -201,7 +201,7 @@ def test_a_split_that_leaves_no_row_for_validation_fails_before_the_first_step(t
     code, events = train(validation=None, split=split, selection={"patience": 1})
     assert code == 1
     [failed] = of_kind(events, Failed)
-    assert (failed.error.code, failed.error.param) == ("invalid_request", "data.validation")
+    assert (failed.error.code, failed.error.param) == ("invalid_request", "data.split")
     assert not of_kind(events, Metrics)
 
 

@@ -29,9 +29,13 @@ def test_losses_in_float32_equal_those_of_trl(tiny_model: Path, tmp_path: Path, 
     assert losses(events) == pytest.approx(_trl_losses(order, tmp_path / "trl"), abs=1e-4)
 
 
-def test_first_losses_in_bfloat16_are_close_to_those_of_trl(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quantization", [None, {"bits": 4}], ids=["plain", "nf4"])
+def test_losses_in_bfloat16_are_close_to_those_of_trl(
+    tiny_model: Path, tmp_path: Path, quantization: dict[str, Any] | None
+) -> None:
     train = write_rows(tmp_path / "train.jsonl", chat(60))
-    order = attempt(tiny_model, train, max_length=128, max_steps=10, epochs=20.0, dtype="bfloat16")
+    changes: dict[str, Any] = {"dtype": "bfloat16", "quantization": quantization}
+    order = attempt(tiny_model, train, max_length=128, max_steps=50, epochs=50.0, **changes)
     code, events = run(order, tmp_path / "run")
     assert code == 0
     assert losses(events) == pytest.approx(_trl_losses(order, tmp_path / "trl"), abs=1e-2)
@@ -55,7 +59,8 @@ def _trl_losses(order: AttemptSpec, folder: Path) -> list[float]:
         ]
     )
     half = spec.model.dtype == "bfloat16"
-    model = load_model(inputs.model, torch.bfloat16 if half else torch.float32, torch.device("cpu"))
+    dtype = torch.bfloat16 if half else torch.float32
+    model = load_model(inputs.model, dtype, torch.device("cpu"), spec.model.quantization)
     if spec.adapter is not None:
         model = new_adapter(model, spec.adapter, spec.optimization.seed)
     config = SFTConfig(

@@ -6,7 +6,7 @@ from tunesmith.dialects import Services
 from tunesmith.dialects.native.translate import kind_of
 from tunesmith.dialects.native.wire import DataRequest, ModelRequest, SourceRequest, SpecRequest
 from tunesmith.spec.errors import InvalidRequestError
-from tunesmith.spec.job import QuantizationSpec, StartSpec
+from tunesmith.spec.job import QuantizationSpec, SelectionSpec, StartSpec
 
 _OF_THE_HUB = ("revision", "secret")
 
@@ -51,8 +51,21 @@ def _notes_on_training(spec: SpecRequest) -> Iterator[str]:
         for name in idle:
             if getattr(quantization, name) != getattr(usual, name):
                 yield f"spec.model.quantization.{name} has no effect on {quantization.bits} bits."
-    if spec.cadence.eval_steps != "epoch" and spec.data.validation is None and spec.data.split is None:
-        yield "spec.cadence.eval_steps has no effect: there is neither validation data nor a split."
+    yield from _notes_on_evaluations(spec)
+
+
+def _notes_on_evaluations(spec: SpecRequest) -> Iterator[str]:
+    data, selection, usual = spec.data, spec.selection, SelectionSpec()
+    if data.validation is None and (data.split is None or not data.split.may_validate):
+        idle = [name for name in ("metric", "best") if getattr(selection, name) != getattr(usual, name)]
+        asked = ["spec.cadence.eval_steps"] if spec.cadence.eval_steps != "epoch" else []
+        for path in (*asked, *(f"spec.selection.{name}" for name in idle)):
+            yield (
+                f"{path} has no effect: there are no rows to evaluate. Add spec.data.validation, or spec.data.split "
+                "with a share for validation."
+            )
+    if selection.min_improvement and selection.patience is None:
+        yield "spec.selection.min_improvement has no effect without spec.selection.patience."
 
 
 def _sources(data: DataRequest) -> Iterator[tuple[str, SourceRequest]]:

@@ -5,7 +5,6 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, WrapValidator
-from pydantic_core import ErrorDetails
 
 from tunesmith.dialects._wire import to_error
 from tunesmith.dialects.openai import integrations
@@ -13,6 +12,7 @@ from tunesmith.dialects.openai.hyperparameters import NEBIUS_FIELDS
 from tunesmith.dialects.openai.mounts import Flavour, Mount
 from tunesmith.dialects.openai.wire import CreateJob
 from tunesmith.spec.errors import InvalidRequestError, TunesmithError
+from tunesmith.spec.faults import place
 
 Path = tuple[str | int, ...]
 
@@ -46,7 +46,7 @@ def read_create_job(
     except ValidationError as error:
         faults = error.errors(include_url=False)
         if flavour == "nebius":
-            unknown = [_typed(raw, fault) for fault in faults if fault["type"] == "extra_forbidden"]
+            unknown = [place(fault, raw) for fault in faults if fault["type"] == "extra_forbidden"]
         if not unknown:
             raise _told(raw, error, refusal) from None
     known = _without(raw, unknown)
@@ -80,7 +80,7 @@ def _is_nebius(raw: dict[str, Any]) -> bool:
     method = method if isinstance(method, dict) else {}
     supervised = method.get("supervised")
     places = (raw, supervised if isinstance(supervised, dict) else {})
-    hyperparameters = [place.get("hyperparameters") for place in places]
+    hyperparameters = [each.get("hyperparameters") for each in places]
     entries = raw.get("integrations")
     return (
         any(raw.get(field) is not None for field in ("tags", "from_checkpoint", "extra_body"))
@@ -97,10 +97,10 @@ def _given(fields: dict[str, Any]) -> set[str]:
 def _told(raw: Any, error: ValidationError, kind: type[InvalidRequestError]) -> TunesmithError:
     """The first fault as one sentence. Objects and lists are not repeated: they may hold credentials."""
     faults = [
-        {**fault, "loc": ("body", *_typed(raw, fault)), "input": _shown(fault["input"])}
+        {**fault, "loc": ("body", *fault["loc"]), "input": _shown(fault["input"])}
         for fault in error.errors(include_url=False)
     ]
-    told = to_error(RequestValidationError(faults), "application/json")
+    told = to_error(RequestValidationError(faults, body=raw), "application/json")
     return kind(told.message, param=told.param, hint=told.hint)
 
 
@@ -108,17 +108,6 @@ def _shown(value: Any) -> Any:
     if isinstance(value, dict):
         return "an object"
     return "a list" if isinstance(value, list) else value
-
-
-def _typed(raw: Any, fault: ErrorDetails) -> Path:
-    """Where a fault lies, without the names of union members: only a missing field is not in the body."""
-    path: list[str | int] = []
-    for part in fault["loc"]:
-        is_there = part in raw if isinstance(raw, dict) else isinstance(raw, list) and isinstance(part, int)
-        if is_there:
-            raw = raw[part]
-            path.append(part)
-    return (*path, fault["loc"][-1]) if fault["type"] == "missing" else tuple(path)
 
 
 def _without(raw: Any, paths: Sequence[Path]) -> Any:

@@ -4,6 +4,7 @@ from pydantic import ValidationError
 
 from tunesmith.dialects.shakti.wire import Feature, TrainingConfig
 from tunesmith.spec.errors import InvalidRequestError
+from tunesmith.spec.faults import reason
 from tunesmith.spec.reading import Purpose, Reading
 
 _CONFIG = "training_config_json"
@@ -34,9 +35,9 @@ def to_reading(config: TrainingConfig) -> Reading:
     try:
         return Reading(columns=columns, template=_filled(template, question))
     except ValidationError as error:
-        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        param = f"{_CONFIG}.prompt.template" if error.errors()[0]["loc"] else _CONFIG
-        raise InvalidRequestError(f"{param}: {reason}", param=param) from None
+        first = error.errors()[0]
+        param = f"{_CONFIG}.prompt.template" if first["loc"] else _CONFIG
+        raise InvalidRequestError(f"{param}: {reason(first)}.", param=param) from None
 
 
 def caps(config: TrainingConfig) -> list[int | None]:

@@ -9,6 +9,7 @@ from tunesmith.dialects._wire import DTYPES, WHOLE_CONTEXT
 from tunesmith.dialects.simplismart.notes import notes_on
 from tunesmith.dialects.simplismart.wire import AdapterConfig, CreateJob, Hyperparameters, TrainConfig
 from tunesmith.spec.errors import InvalidRequestError, UnsupportedError
+from tunesmith.spec.faults import reason
 from tunesmith.spec.job import (
     MAX_BATCH_SIZE,
     MAX_EPOCHS,
@@ -201,10 +202,8 @@ def _split(request: CreateJob) -> SplitSpec | None:
     try:
         return SplitSpec(by=split.type, ratios=tuple(split.ratios))
     except ValidationError as error:
-        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise InvalidRequestError(
-            f"dataset_config.split.ratios: {reason}", param="dataset_config.split.ratios"
-        ) from None
+        why = reason(error.errors()[0])
+        raise InvalidRequestError(f"dataset_config.split.ratios: {why}.", param="dataset_config.split.ratios") from None
 
 
 def _method(config: TrainConfig) -> MethodSpec:

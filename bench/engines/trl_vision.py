@@ -1,6 +1,5 @@
 """One run of TRL's SFTTrainer on rows with pictures: activations are kept, as memory allows it."""
 
-import io
 import itertools
 import json
 import time
@@ -104,7 +103,6 @@ def _processor(folder: Path) -> Any:
 def _rows(path: Path) -> Any:
     from datasets import Dataset, Features, List, Value
     from datasets import Image as ImageColumn
-    from PIL import Image
 
     from tunesmith.data.row_pictures import RowPictures
 
@@ -113,7 +111,8 @@ def _rows(path: Path) -> Any:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         asked, answered = json.loads(line)["messages"]
         [text] = [part["text"] for part in asked["content"] if part["type"] == "text"]
-        pictures = [Image.open(io.BytesIO(shown.read(each))) for each in shown.shown_by(number)]
+        # As files: a picture that was opened is written as a JPEG anew, with other pixels.
+        pictures = [{"bytes": shown.read(each), "path": None} for each in shown.shown_by(number)]
         rows.append({"messages": [{"role": "user", "content": text}, answered], "images": pictures})
     turns = List({"role": Value("string"), "content": Value("string")})
     return Dataset.from_list(rows, features=Features({"messages": turns, "images": List(ImageColumn())}))

@@ -49,6 +49,10 @@ def of_colours(rows):
     return archive(rows, {colour: png(colour) for colour in COLOURS})
 
 
+def uri(content):
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
 def upload(server, content, name="rows.zip"):
     answer = server.http.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": (name, content)})
     assert answer.status_code == 200, answer.text
@@ -109,11 +113,19 @@ HOSTILE = {
 def test_a_hostile_picture_fails_the_job_with_its_line_before_a_device_is_taken(served, kind):
     content, words = HOSTILE[kind]
     # Far behind the rows that a plan reads.
-    rows = [*(shows(COLOURS[n % 6], answer=f"Number {n}.") for n in range(40)), shows(kind)]
-    job = ended(served, submitted(served, archive(rows, {**{c: png(c) for c in COLOURS}, kind: content})))
+    rows = [*(shows(uri(png(COLOURS[n % 6])), answer=f"Number {n}.") for n in range(40)), shows(uri(content))]
+    job = ended(served, submitted(served, "".join(json.dumps(row) + "\n" for row in rows).encode()))
     assert (job["state"], job["attempts"]) == ("failed", 0), job
     assert job["error"]["message"].startswith("Line 41: "), job["error"]
     assert words in job["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["empty", "renamed", "svg"])
+def test_an_archive_of_what_is_no_picture_is_refused_as_it_is_sent(served, kind):
+    files = {"file": ("rows.zip", archive([shows(kind)], {kind: HOSTILE[kind][0]}))}
+    answer = served.http.post("/v1/files", data={"purpose": "fine-tune"}, files=files)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(f"{kind}: ")
 
 
 @pytest.mark.parametrize(
@@ -194,11 +206,16 @@ def test_a_plan_says_that_pictures_are_gathered_by_jobs_alone_and_the_job_has_it
 
 
 def test_rows_of_every_spelling_are_trained_together(served):
-    uri = "data:image/png;base64," + base64.b64encode(png("green")).decode()
     rows = [
         shows("red"),
         {**says("<image>What is it?", "It is blue."), "images": ["blue"]},
-        {"prompt": "What is it?", "completion": "It is green.", "image": uri},
+        {**says("What is it?", "It is green."), "image": uri(png("green"))},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": uri(png("black"))}}, "What?"]},
+                {"role": "assistant", "content": "It is black."},
+            ]
+        },
         says("Hello?", "Hello."),
     ]
     job = ended(served, submitted(served, of_colours(rows)))
@@ -212,18 +229,19 @@ def test_a_result_is_continued_merged_and_keeps_reading_pictures(served):
     more = {"model": {"base": first["model"], "modality": "vision_language", "dtype": "float32"}}
     second = ended(served, submitted(served, of_colours(mixed_rows(12)), **more))
     assert second["state"] == "succeeded", second["error"]
-    made = served.http.post(f"/tunesmith/v1/models/{second['model']}/exports", json={"format": "merged"})
+    exports = f"/tunesmith/v1/models/{second['model']}/exports"
+    made = served.http.post(exports, json={"format": "merged"})
     assert made.status_code == 200, made.text
-    path = f"/tunesmith/v1/exports/{made.json()['id']}"
+    path = f"{exports}/{made.json()['id']}"
     export = wait_for(lambda: (now := served.http.get(path).json())["state"] in ("ready", "failed") and now)
     assert export["state"] == "ready", export["error"]
     assert export["verification"]["prompts"] == 5
-    [folder] = (served.home / "exports").glob(f"{made.json()['id']}*")
+    folder = served.home / "exports" / made.json()["id"] / "files"
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder)
     inputs = processor(images=[[Image.new("RGB", (9, 9), "red")]], text=["<image>What?"], return_tensors="pt")
     assert model(**inputs).logits.isfinite().all()
-    refused = served.http.post(f"/tunesmith/v1/models/{second['model']}/exports", json={"format": "gguf"})
+    refused = served.http.post(exports, json={"format": "gguf"})
     assert refused.status_code == 422, refused.text
     assert "reads pictures" in refused.json()["error"]["message"]
 

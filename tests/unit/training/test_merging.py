@@ -120,7 +120,7 @@ def test_the_card_tells_digests_and_no_addresses(tiny_model: Path, tmp_path: Pat
     merged(attempt(tiny_model, rows, max_steps=2), tmp_path)
     card = (tmp_path / "export/artifact/README.md").read_text()
     recipe = json.loads(card.partition("```json\n")[2].partition("```")[0])
-    assert recipe["data"]["train"] == {"kind": "file", "sha256": "0" * 64}
+    assert recipe["data"]["train"] == {"kind": "file", "sha256": "0" * 64, "pictures": None}
     assert "last validation loss: not measured" in card
     assert str(tmp_path) not in card
 

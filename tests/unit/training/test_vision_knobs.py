@@ -82,12 +82,14 @@ def test_packed_rows_do_not_see_each_other(tiny_vision_model: Path, tmp_path: Pa
 def test_the_best_evaluation_is_taken_and_the_model_is_sampled(tiny_vision_model: Path, tmp_path: Path) -> None:
     events = trained(
         tiny_vision_model, tmp_path / "a", validation=mixed_rows(6), evaluate_first=True, eval_steps=2, epochs=4.0,
-        result="best", sampling={"prompts": ["What comes after 2?"], "every": 4, "max_new_tokens": 4},
+        result="best", learning_rate=0.3,
+        sampling={"prompts": ["What comes after 2?"], "every": 4, "max_new_tokens": 4},
     )  # fmt: skip
     evaluated = of_kind(events, Evaluated)
     best = min(evaluated[1:], key=lambda each: each.loss)
     assert evaluated[0].step == 0
-    assert of_kind(events, Succeeded)[0].weights_of == best.step
+    [succeeded] = of_kind(events, Succeeded)
+    assert (succeeded.weights_of or succeeded.step) == best.step
     assert {each.step for each in of_kind(events, Sampled)} >= {0, 4}
 
 

@@ -221,7 +221,7 @@ def test_an_unknown_transform_is_named_with_all_known_ones():
         ({"type": "grayscale", "strength": 1}, "0.strength", "not a field"),
         ({"type": "blur", "params": {"radius": -1}}, "0.params.radius", "greater than 0"),
         ({"type": "blur", "params": {"radius": 1}, "radius": 2}, "0.radius", "params"),
-        ({"type": "blur", "params": 3}, "0.params", "dictionary"),
+        ({"type": "blur", "params": 3}, "0.params", "object"),
         ({"type": "pad_to_square", "color": "red"}, "0.color", "#"),
         ({"type": "auto_contrast", "cutoff": 50}, "0.cutoff", "less than 50"),
     ],

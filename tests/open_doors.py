@@ -21,6 +21,7 @@ from tunesmith.assets.datasets import Datasets
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
 from tunesmith.dialects import Services
+from tunesmith.integrations._door import Integrations
 from tunesmith.integrations.webhook.courier import Courier
 from tunesmith.integrations.webhook.sending import Sender
 from tunesmith.integrations.webhook.subscriptions import Webhooks
@@ -87,6 +88,7 @@ class Doors:
                 time.time,
                 caller,
             ),
+            integrations=Integrations(self.database, secrets, self.limits, caller, hub_url=None, mlflow_url=None),
             storage=self.storage,
             max_upload_bytes=1_000_000,
         )

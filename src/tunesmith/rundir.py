@@ -62,6 +62,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def samples(self) -> Path:
+        """Pictures that the model drew, one file for each prompt and step."""
+        return self.path / "samples"
+
+    @property
     def artifact(self) -> Path:
         """The finished weights."""
         return self.path / "artifact"

@@ -75,6 +75,9 @@ def _carry_out(run: RunDirectory, reporter: "Reporter", flag: "StopFlag") -> Non
     if isinstance(attempt, ExportSpec):
         _export(attempt, run, reporter, flag)
         return
+    if attempt.purpose == "caption":
+        _caption(attempt, reporter, flag)
+        return
     method = _method(attempt.spec.method.kind)
     at = Whereabouts(phase="loading" if attempt.purpose == "train" else "check")
     try:
@@ -105,6 +108,13 @@ def _export(order: ExportSpec, run: RunDirectory, reporter: "Reporter", flag: "S
             f"This machine's memory does not suffice for the export: {error}",
             hint="Export when no training runs, or on a machine with more memory: the whole model is held at once.",
         ) from error
+
+
+def _caption(attempt: AttemptSpec, reporter: "Reporter", flag: "StopFlag") -> None:
+    from tunesmith.training.captioning import caption_pictures
+
+    reporter.started("cpu")
+    caption_pictures(attempt, reporter, flag.poll)
 
 
 def _plan(attempt: AttemptSpec, method: "ModuleType", reporter: "Reporter", flag: "StopFlag") -> None:

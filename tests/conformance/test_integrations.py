@@ -5,23 +5,26 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from connections import connections
 from running_server import wait_for
 from stored_jobs import job_spec
 from tunesmith.access.caller import LOCAL
 from tunesmith.access.keyring import Keyring
 from tunesmith.access.secrets import Secrets
-from tunesmith.integrations import Connections, NotToldError, ReceiverGoneError
-from tunesmith.integrations._feeder import DELAYS, Feeder
+from tunesmith.integrations import NotToldError, NotYetError, ReceiverGoneError
+from tunesmith.integrations._feeder import Feeder
 from tunesmith.jobs.admission import Admitted
 from tunesmith.jobs.submitting import accept
 from tunesmith.plugins import load_plugins
-from tunesmith.sources import Limits
 from tunesmith.spec.job import IntegrationSpec, Submission
 from tunesmith.spec.lifecycle import State
 from tunesmith.store import events, feeds, jobs
 from tunesmith.store.database import Database
 
 INTEGRATIONS = load_plugins("tunesmith.integrations")
+
+
+DELAYS = (5.0, 300.0, 1800.0)
 
 
 class Clock:
@@ -39,6 +42,8 @@ class Scripted:
     given_up: int = 0
     plan: object = None
     receives: str = "one"
+    closed: int = 0
+    delays: tuple = DELAYS
 
     def kinds(self, feed):
         return ("state", "metrics")
@@ -54,6 +59,12 @@ class Scripted:
 
     def give_up(self, feed):
         self.given_up += 1
+
+    def close(self, feed):
+        self.closed += 1
+
+    def stop(self):
+        pass
 
 
 @dataclass
@@ -83,7 +94,7 @@ class House:
 
     def feed(self):
         with self.database.read() as connection:
-            [(id,)] = connection.exec_driver_sql("select id from feeds").all()
+            [(id,)] = connection.exec_driver_sql("select id from feeds where kind = 'webhook'").all()
             return feeds.get(connection, id)
 
 
@@ -99,10 +110,10 @@ def house(tmp_path):
 @pytest.fixture(params=INTEGRATIONS, ids=str)
 def made(request, house, tmp_path):
     secrets = Secrets(house.database, Keyring.open(tmp_path / "keys", needed=False))
-    limits = Limits(max_bytes=1000)
-    return INTEGRATIONS[request.param].create(
-        Connections(house.database, secrets, limits, lambda *_: None, house.clock)
-    )
+    module = INTEGRATIONS[request.param]
+    made = module.create(connections(house.database, secrets, tmp_path / "tracking", clock=house.clock))
+    yield made
+    made.stop()
 
 
 def test_every_integration_hears_of_the_end_of_a_job_and_names_whom_it_leads_to(made, house):
@@ -112,12 +123,68 @@ def test_every_integration_hears_of_the_end_of_a_job_and_names_whom_it_leads_to(
     assert made.receiver(feed)
 
 
-def test_every_integration_without_its_credentials_ends_instead_of_trying_for_ever(made, house):
+@pytest.mark.parametrize("kind", [kind for kind, module in INTEGRATIONS.items() if not module.FOR_EVERY_JOB])
+def test_every_integration_without_its_credentials_ends_instead_of_trying_for_ever(kind, house, tmp_path):
+    secrets = Secrets(house.database, Keyring.open(tmp_path / "keys", needed=False))
+    made = INTEGRATIONS[kind].create(connections(house.database, secrets, tmp_path / "tracking", clock=house.clock))
     job = house.submit()
     with house.database.read() as connection:
         found = events.of_job(connection, job.id)
     with pytest.raises(ReceiverGoneError):
         made.tell(house.feed(), job, found)
+
+
+def test_every_integration_waits_longer_or_as_long_after_each_failure_and_gives_up_after_days(made):
+    assert list(made.delays) == sorted(made.delays)
+    assert sum(made.delays) > 3 * 24 * 3600
+
+
+def test_every_integration_lets_go_of_a_feed_that_told_nothing(made, house):
+    house.submit()
+    made.close(house.feed())
+
+
+def test_telling_that_is_under_way_is_asked_for_again_and_is_no_failure(house):
+    house.submit()
+
+    def busy(_found):
+        raise NotYetError(7)
+
+    house.integration.plan = busy
+    house.run()
+    assert (house.feed().failures, house.feed().error) == (0, None)
+    house.integration.plan = None
+    house.run(5)
+    assert house.integration.told == [], "too early"
+    house.run(3)
+    assert house.integration.told == ["queued"]
+
+
+def test_a_feed_remembers_when_it_told_and_why_it_could_not(house):
+    def away(found):
+        raise NotToldError(found[-1], "the service is away")
+
+    job = house.submit()
+    house.integration.plan = away
+    house.run()
+    assert (house.feed().told_at, house.feed().error) == (None, "the service is away")
+    house.integration.plan = None
+    house.run(10)
+    assert (house.feed().told_at, house.feed().error) == (house.clock(), None)
+    house.happen(job, "state", state=State.SUCCEEDED)
+    house.run()
+    assert house.integration.closed == 1
+
+
+def test_a_feed_whose_receiver_is_gone_says_why_and_is_closed(house):
+    def gone(_found):
+        raise ReceiverGoneError("it was deleted")
+
+    house.submit()
+    house.integration.plan = gone
+    house.run()
+    assert (house.feed().error, house.integration.closed) == ("it was deleted", 1)
+    assert house.feed().ended_at is not None
 
 
 def test_events_come_in_order_each_once_and_others_not_at_all(house):
@@ -161,6 +228,20 @@ def test_what_was_told_before_a_failure_is_not_told_again(house):
     house.run(DELAYS[0] + 1)
     assert house.integration.told == ["queued", 1, 2]
     assert house.feed().failures == 0
+
+
+def test_a_batch_that_failed_is_told_again_as_a_whole(house):
+    def away(found):
+        raise NotToldError(found[-1], "away", first=found[0])
+
+    job = house.submit()
+    for step in (1, 2):
+        house.happen(job, "metrics", step=step)
+    house.integration.plan = away
+    house.run()
+    house.integration.plan = None
+    house.run(10)
+    assert house.integration.told == ["queued", 1, 2]
 
 
 def test_a_batch_that_is_never_taken_is_given_up_as_a_whole(house):
@@ -223,4 +304,4 @@ def test_feeds_with_nothing_to_tell_are_not_looked_at(house):
     wait_for(lambda: house.feeder.tick() or len(house.integration.told) == 50)
     house.feeder.join()
     with house.database.read() as connection:
-        assert feeds.due(connection, at=house.clock()) == []
+        assert feeds.due(connection, ("webhook",), at=house.clock()) == []

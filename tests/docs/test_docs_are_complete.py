@@ -19,10 +19,16 @@ from tunesmith.data.archives import MAX_MEMBERS, MAX_PARQUET_BYTES, MAX_RATIO, M
 from tunesmith.data.containers import READERS as CONTAINERS
 from tunesmith.data.csv_rows import MAX_FIELD_CHARACTERS
 from tunesmith.data.formats import READERS
+from tunesmith.data.imaging import decoding
+from tunesmith.data.imaging.captions import MAX_CAPTION_BYTES
+from tunesmith.data.imaging.transforming import MAX_RESULT_PIXELS
 from tunesmith.data.rows import read_examples
 from tunesmith.data.text_lines import MAX_LINE_BYTES
 from tunesmith.data.validate import MAX_PROBLEMS, MAX_REMEMBERED, inspect
 from tunesmith.dialects.openai.translate import MIN_EXAMPLES
+from tunesmith.jobs.pictures import collecting, transforming, verifying
+from tunesmith.jobs.pictures.preparing import LEAST_PICTURES
+from tunesmith.jobs.pictures.report import Stage
 from tunesmith.jobs.supervisor import GRACE_SECONDS
 from tunesmith.plugins import load_plugins
 from tunesmith.rundir import RunDirectory
@@ -414,6 +420,22 @@ def test_numbers_in_the_pages_are_those_of_the_code():
     assert f"{MAX_REMEMBERED:,} different rows" in data
     assert f"the first {MAX_PROBLEMS} with their lines" in data
     assert f"at least {MIN_EXAMPLES})" in data
+
+
+def test_numbers_about_pictures_are_those_of_the_code():
+    page = (DOCS / "pictures.md").read_text()
+    assert (
+        f"{decoding.MAX_FILE_BYTES // 2**20} MiB; {decoding.MAX_PIXELS:,} pixels in all and {decoding.MAX_SIDE:,}"
+        in page
+    )
+    assert f"{MAX_MEMBERS:,} files; {MAX_UNPACKED_BYTES // 2**30} GiB and {MAX_RATIO} times its size" in page
+    assert f"{MAX_CAPTION_BYTES // 1024} KiB of UTF-8" in page
+    assert f"| addresses of a job | {collecting.MAX_SOURCES:,} |" in page
+    assert f"{LEAST_PICTURES} to {verifying.MAX_PICTURES:,}, which may have {collecting.MAX_BYTES // 2**30} GiB" in page
+    assert f"{transforming.MAX_SET_BYTES // 2**30} GiB as they are prepared" in page
+    assert f"{MAX_RESULT_PIXELS:,} pixels" in page
+    for stage in get_args(Stage):
+        assert f"| `{stage}` |" in page
 
 
 def test_the_default_address_in_the_readme_is_the_servers():

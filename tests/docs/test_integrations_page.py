@@ -11,8 +11,7 @@ from pathlib import Path
 import httpx2
 
 from running_server import wait_for
-from tunesmith.integrations._feeder import DELAYS
-from tunesmith.integrations.webhook import catalogue, signing
+from tunesmith.integrations.webhook import DELAYS, catalogue, signing
 from tunesmith.integrations.webhook.sending import Sender, Target
 from tunesmith.sources import Limits
 

@@ -21,6 +21,14 @@ def tiny_model_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def image_model(tmp_path_factory):
+    """A random FLUX.1 of some two hundred thousand weights."""
+    folder = tmp_path_factory.mktemp("base") / "flux"
+    subprocess.run([sys.executable, "-m", "tunesmith.training.diffusion.tiny_model", str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def write_home(tiny_model_folder):
     """Make a home whose aliases lead to the tiny model."""
 

@@ -170,7 +170,6 @@ def test_the_example_of_the_vendors_page_is_accepted_verbatim(server, nebius, fi
     everything += (server.home / "tunesmith.db-wal").read_bytes().decode("latin-1")
     assert WANDB_KEY not in everything
     assert HubServer.TOKEN not in everything
-    assert "delivery is not part of this version" in events
 
 
 def test_a_refused_request_leaves_no_credentials_behind(server, file_id):
@@ -183,13 +182,13 @@ def test_a_refused_request_leaves_no_credentials_behind(server, file_id):
     assert _secrets(server) == before
 
 
-def test_credentials_of_integrations_are_not_kept(server, file_id):
+def test_credentials_of_integrations_are_kept_no_longer_than_their_job(server, file_id):
     before = _secrets(server)
     body = {key: value for key, value in _seed(file_id).items() if key != "from_checkpoint"}
     job = server.http.post("/v1/fine_tuning/jobs", json=body).json()
     server.http.post(f"/v1/fine_tuning/jobs/{job['id']}/cancel")
     assert job["integrations"][0]["wandb"]["project"] == "p"
-    assert set(_secrets(server)) <= set(before)  # those of jobs that ended meanwhile are gone
+    wait_for(lambda: set(_secrets(server)) <= set(before))  # those of jobs that ended meanwhile go as well
 
 
 def test_the_same_idempotency_key_gives_the_same_job_and_keeps_its_credentials_once(server, file_id):
@@ -437,4 +436,5 @@ def test_the_example_trains_and_deploys_an_adapter(server):
 def test_the_description_of_the_api_names_every_route_of_both_mounts(server):
     paths = set(httpx2.get(f"{server.url}/v1/openapi.json").json()["paths"])
     plain = {path for path in paths if not path.startswith("/nebius")}
-    assert {f"/nebius{path}" for path in plain} == paths - plain
+    shared = {path for path in plain if not path.startswith("/v1/webhook_")}  # those are OpenAI's alone
+    assert {f"/nebius{path}" for path in shared} == paths - plain

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -14,6 +15,10 @@ from tunesmith.store import exports, jobs, models
 from tunesmith.store.database import Database
 from tunesmith.store.models import ProducedModel
 
+_PIPELINE = "model_index.json"
+"""What a folder in diffusers' layout has in place of a config.json; its parts are folders below it."""
+
+_INDICES = tuple(f"{depth}/{name}" for depth in ("*", "*/*") for name in ("config.json", _PIPELINE))
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _SHOWN = 5
 
@@ -36,9 +41,10 @@ class BaseModels:
         """All base models, aliases first."""
         found = {name: BaseModel(name=name, path=path) for name, path in sorted(self._aliases.items())}
         for root in self._roots:
-            for config in sorted([*root.glob("*/config.json"), *root.glob("*/*/config.json")]):
-                name = config.parent.relative_to(root).as_posix()
-                found.setdefault(name, BaseModel(name=name, path=config.parent))
+            for path in sorted({index.parent for pattern in _INDICES for index in root.glob(pattern)}):
+                if not (path.parent / _PIPELINE).is_file():  # else it is a part of a model
+                    name = path.relative_to(root).as_posix()
+                    found.setdefault(name, BaseModel(name=name, path=path))
         return list(found.values())
 
     def has(self, name: str) -> bool:
@@ -152,6 +158,9 @@ def check_loadable(name: str, path: Path) -> None:
     Raises:
         ModelLoadError: there is no configuration, or there are no safetensors.
     """
+    if (path / _PIPELINE).is_file():
+        _check_pipeline(name, path)
+        return
     try:
         config = json.loads((path / "config.json").read_bytes())
     except (OSError, ValueError) as error:
@@ -169,3 +178,38 @@ def check_loadable(name: str, path: Path) -> None:
             hint="Convert them to safetensors.",
         )
     raise ModelLoadError(f"Model {name!r} has no *.safetensors file.", param="model.base")
+
+
+def pipeline_class(path: Path) -> str | None:
+    """What a folder in diffusers' layout calls itself; none for any other folder.
+
+    Raises:
+        ModelLoadError: its list of parts cannot be read.
+    """
+    index = _pipeline(path.name, path) if (path / _PIPELINE).is_file() else None
+    return index["_class_name"] if index is not None else None
+
+
+def _check_pipeline(name: str, path: Path) -> None:
+    """Whether each part of a model in diffusers' layout that has weights has them in safetensors. Which parts there
+    must be, the method knows that trains them."""
+    index = _pipeline(name, path)
+    for part in sorted(part for part in index if "/" not in part and (path / part).is_dir()):
+        pickles = sorted(file.name for pattern in _PICKLES for file in (path / part).glob(pattern))
+        if pickles and not any((path / part).glob("*.safetensors")):
+            raise ModelLoadError(
+                f"Model {name!r} has the weights of its {part} only as pickle ({pickles[0]}), which can run code.",
+                param="model.base",
+                hint="Convert them to safetensors.",
+            )
+
+
+def _pipeline(name: str, path: Path) -> dict[str, Any]:
+    """The list of parts of a model in diffusers' layout."""
+    try:
+        index = json.loads((path / _PIPELINE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"Model {name!r} has no readable {_PIPELINE}: {error}.", param="model.base") from error
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        raise ModelLoadError(f"Model {name!r} has a {_PIPELINE} without '_class_name'.", param="model.base")
+    return index

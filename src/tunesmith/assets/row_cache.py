@@ -6,13 +6,13 @@ worker marks what it uses by the time of the folder, a running stream at each of
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tunesmith.storage import Storage
 
 _IN_USE_SECONDS = 3600.0
-"""So long after it was marked, a folder may be one that a worker still reads and writes."""
+"""So long after it was marked, a file or folder may be one that a worker still reads and writes."""
 
 
 class RowCache:
@@ -35,25 +35,34 @@ class RowCache:
         for content in self._folder.glob("*/*"):
             if not self._storage.path(content.name).exists():
                 shutil.rmtree(content, ignore_errors=True)
-        sizes = {folder: _bytes_of(folder) for folder in self._folder.glob("*/*/*")}
-        excess = sum(sizes.values()) - self._max_bytes
-        used = {folder: _last_used(folder) for folder in sizes}
-        for folder in sorted(sizes, key=used.__getitem__):
-            if excess <= 0 or used[folder] > time.time() - _IN_USE_SECONDS:
-                return
-            shutil.rmtree(folder, ignore_errors=True)
-            excess -= sizes[folder]
+        trim(self._folder.glob("*/*/*"), self._max_bytes)
 
 
-def _bytes_of(folder: Path) -> int:
-    return sum(size for size, _ in _facts(folder.iterdir()))
+def trim(entries: Iterable[Path], max_bytes: int) -> None:
+    """Remove files and folders, those unused for longest first, while all together have more bytes. What may be in use
+    is spared."""
+    sizes = {path: _bytes_of(path) for path in entries}
+    excess = sum(sizes.values()) - max_bytes
+    used = {path: _last_used(path) for path in sizes}
+    for path in sorted(sizes, key=used.__getitem__):
+        if excess <= 0 or used[path] > time.time() - _IN_USE_SECONDS:
+            return
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        excess -= sizes[path]
 
 
-def _last_used(folder: Path) -> float:
-    return max((time for _, time in _facts([folder])), default=0.0)
+def _bytes_of(path: Path) -> int:
+    return sum(size for size, _ in _facts(path.iterdir() if path.is_dir() else [path]))
 
 
-def _facts(paths: "Iterator[Path] | list[Path]") -> Iterator[tuple[int, float]]:
+def _last_used(path: Path) -> float:
+    return max((time for _, time in _facts([path])), default=0.0)
+
+
+def _facts(paths: Iterable[Path]) -> Iterator[tuple[int, float]]:
     """Bytes and time of what a worker has not removed meanwhile."""
     for path in paths:
         try:

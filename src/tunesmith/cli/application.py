@@ -20,6 +20,7 @@ from tunesmith.cli import (
     steering,
     submission,
     tiny_model,
+    tracking,
     training,
     webhooks,
 )
@@ -42,7 +43,7 @@ def create_application() -> typer.Typer:
     for noun in (serving, training, plan):
         noun.register(app)
     app.add_typer(jobs.app, name="jobs")
-    for part in (submission, steering, results):
+    for part in (submission, steering, results, tracking):
         jobs.app.add_typer(part.app)
     app.add_typer(training_data, name="data")
     app.add_typer(datasets.app, name="datasets")

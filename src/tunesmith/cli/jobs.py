@@ -71,6 +71,7 @@ def get(id: Id, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
             ("Started", moment(job["started_at"])),
             ("Finished", moment(job["finished_at"])),
             ("Model", job["model"] or "-"),
+            ("Tracking", job["tracking_url"] or "-"),
             *(("Resumed", _resume(resume)) for resume in job["resumes"]),
             ("Error", " ".join(filter(None, (error.get("message"), error.get("hint")))) or "-"),
             *(("Note", note) for note in job["notes"]),

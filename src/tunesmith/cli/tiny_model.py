@@ -21,7 +21,8 @@ def text(
 
     It is built by the interpreter of the setting `worker_python`.
     """
-    _build(["tunesmith.training.tiny_model", "text"], directory)
+    _build("tunesmith.training.tiny_model", "text", str(directory))
+    data(str(directory))
 
 
 @command(app, "vision-language", "tunesmith tiny-model vision-language ./models/tiny-vision")
@@ -32,18 +33,29 @@ def vision_language(
 
     It is built by the interpreter of the setting `worker_python`.
     """
-    _build(["tunesmith.training.tiny_vision_model"], directory)
+    _build("tunesmith.training.tiny_vision_model", str(directory))
+    data(str(directory))
 
 
-def _build(builder: list[str], directory: Path) -> None:
-    """Have a module write a model."""
+@command(app, "image", "tunesmith tiny-model image ./models/tiny-flux")
+def image(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Folder to write the model to.")],
+) -> None:
+    """Write a tiny text-to-image model in diffusers' layout, of the family FLUX.1.
+
+    It is built by the interpreter of the setting `worker_python`, which needs the extra `images`.
+    """
+    _build("tunesmith.training.diffusion.tiny_model", str(directory))
+    data(str(directory))
+
+
+def _build(*arguments: str) -> None:
     with settings_faults():
         from tunesmith.server.settings import load_settings
 
         python = load_settings().worker_python
-    command = [python, "-m", *builder, str(directory)]
     try:
-        ended = subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
+        ended = subprocess.run([python, "-m", *arguments], check=False, stdin=subprocess.DEVNULL)
     except OSError as error:
         raise CommandError(
             f"The interpreter {python!r} does not start: {error.strerror}.",
@@ -53,4 +65,3 @@ def _build(builder: list[str], directory: Path) -> None:
         raise CommandError(
             f"The model was not built: {python} ended with {ended.returncode}.", hint="Run `tunesmith doctor`."
         )
-    data(str(directory))

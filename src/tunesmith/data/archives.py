@@ -45,7 +45,7 @@ def opened_archive(path: Path) -> Iterator["Archive"]:
 
 
 class Archive:
-    """Files of rows within a ZIP archive."""
+    """Files within a ZIP archive."""
 
     def __init__(self, file: zipfile.ZipFile) -> None:
         self._file = file
@@ -76,6 +76,19 @@ class Archive:
                     hint="Put files of one kind into an archive.",
                 )
         return found
+
+    def names(self) -> list[str]:
+        """Names of all files, sorted."""
+        return sorted(member.filename for member in self._members)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """At most so many bytes of one file.
+
+        Raises:
+            DatasetError: it is damaged.
+        """
+        with self._opened(self._file.getinfo(name)) as file:
+            return file.read(limit)
 
     @contextmanager
     def opened(self, name: str, kind: Container) -> Iterator[BinaryIO]:

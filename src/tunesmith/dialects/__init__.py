@@ -30,6 +30,7 @@ from tunesmith.assets.datasets import Datasets
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
 from tunesmith.assets.uploads import Uploads
+from tunesmith.integrations._door import Integrations
 from tunesmith.integrations.webhook.subscriptions import Webhooks
 from tunesmith.jobs.exporting import Exports
 from tunesmith.jobs.pushing import Pushes
@@ -57,6 +58,7 @@ class Services:
     keys: ApiKeys
     secrets: Secrets
     webhooks: Webhooks
+    integrations: Integrations
     storage: Storage
     max_upload_bytes: int
     ending: threading.Event

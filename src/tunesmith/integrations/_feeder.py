@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tunesmith.integrations import Clock, Integration, NotToldError, ReceiverGoneError
+from tunesmith.integrations import Clock, Integration, NotToldError, NotYetError, ReceiverGoneError
 from tunesmith.spec.errors import TunesmithError
 from tunesmith.spec.lifecycle import TERMINAL
 from tunesmith.store import events, feeds, jobs
@@ -17,9 +17,6 @@ from tunesmith.store.feeds import Feed
 from tunesmith.store.jobs import Job
 
 _log = logging.getLogger(__name__)
-
-DELAYS = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
-"""Seconds from each failure to the next try: the schedule of Standard Webhooks, ten tries in about three days."""
 
 JITTER = 0.1
 """Delays vary by this share, so that receivers which come back are not met by everybody at once."""
@@ -71,12 +68,12 @@ class Feeder:
         """Begin with feeds whose time has come."""
         self._running = {id: each for id, each in self._running.items() if each.thread.is_alive()}
         with self._database.read() as connection:
-            due = feeds.due(connection, at=self._clock())
+            due = feeds.due(connection, tuple(self._integrations), at=self._clock())
         for feed in due:
             if len(self._running) >= _AT_ONCE or self._stopping.is_set():
                 return
-            integration = self._integrations.get(feed.kind)
-            if integration is not None and self._has_room(feed, integration) and self._has_news(feed, integration):
+            integration = self._integrations[feed.kind]
+            if self._has_room(feed, integration) and self._has_news(feed, integration):
                 thread = threading.Thread(target=self._serve, args=(feed.id,), name=f"feed {feed.id}", daemon=True)
                 self._running[feed.id] = _Running(feed, integration.receiver(feed), thread)
                 thread.start()
@@ -90,6 +87,8 @@ class Feeder:
         """End after what is being told now; the rest stays where it is."""
         self._stopping.set()
         self.join()
+        for integration in self._integrations.values():
+            integration.stop()
 
     def _has_room(self, feed: Feed, integration: Integration) -> bool:
         receivers = Counter(each.receiver for each in self._running.values())
@@ -135,30 +134,39 @@ class Feeder:
         job, found = self._news(feed, integration, _BATCH)
         if not found:
             if job.state in TERMINAL:
-                self._change(feed, ended_at=self._clock())
+                self._end(feed, integration)
             return False
         try:
             through = integration.tell(feed, job, found)
         except NotToldError as error:
             return self._postpone(feed, integration, error)
-        except ReceiverGoneError:
-            self._change(feed, ended_at=self._clock())
+        except NotYetError as error:
+            self._change(feed, due_at=self._clock() + error.seconds)
             return False
-        self._change(feed, cursor=through, failures=0, due_at=self._clock())
+        except ReceiverGoneError as error:
+            self._end(feed, integration, error=str(error), error_at=self._clock())
+            return False
+        now = self._clock()
+        self._change(feed, cursor=through, failures=0, due_at=now, told_at=now, error=None)
         return True
 
     def _postpone(self, feed: Feed, integration: Integration, error: NotToldError) -> bool:
         """Fix the next try, or pass over what was tried often enough. True if the feed can go on at once."""
         now, event = self._clock(), error.event
-        if feed.failures >= len(DELAYS) or _waited_in_vain(feed, event):
+        told = {"error": str(error), "error_at": now}
+        if feed.failures >= len(integration.delays) or _waited_in_vain(feed, event):
             _log.warning("job %s: %s gives up event %s: %s", feed.job_id, feed.kind, event.id, error)
             integration.give_up(feed)
-            self._change(feed, cursor=event.number, failures=0, due_at=now, gave_up_at=now)
+            self._change(feed, cursor=event.number, failures=0, due_at=now, gave_up_at=now, **told)
             return True
-        delay = max(DELAYS[feed.failures] * self._jitter(), min(error.retry_after, MAX_RETRY_AFTER))
-        # What comes before the event is dealt with.
-        self._change(feed, cursor=event.number - 1, failures=feed.failures + 1, due_at=now + delay)
+        delay = max(integration.delays[feed.failures] * self._jitter(), min(error.retry_after, MAX_RETRY_AFTER))
+        # What comes before is dealt with.
+        self._change(feed, cursor=error.first.number - 1, failures=feed.failures + 1, due_at=now + delay, **told)
         return False
+
+    def _end(self, feed: Feed, integration: Integration, **values: object) -> None:
+        self._change(feed, ended_at=self._clock(), **values)
+        integration.close(feed)
 
     def _change(self, feed: Feed, **values: object) -> None:
         with self._database.write() as connection:

@@ -8,16 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import ModuleType
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from tunesmith.data.validate import DatasetReport, inspect
 from tunesmith.devices import CPU
-from tunesmith.jobs.fetching import PARTS, Fetcher, Keep, Progress, lacks_pictures
+from tunesmith.jobs.fetching import PARTS, Fetcher, Keep, lacks_pictures
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.pace import timed
+from tunesmith.jobs.pictures.preparing import Pictures
+from tunesmith.jobs.pictures.report import Report
 from tunesmith.jobs.resources import Policy, fitted, largest
 from tunesmith.plugins import load_plugins
 from tunesmith.rundir import RunDirectory
@@ -35,6 +37,7 @@ from tunesmith.spec.errors import (
 )
 from tunesmith.spec.events import Checked, Failed
 from tunesmith.spec.faults import place, sentence
+from tunesmith.spec.image_training import require_image_training
 from tunesmith.spec.job import AttemptSpec, DataSource, Frozen, JobSpec
 from tunesmith.spec.plan import Plan
 from tunesmith.spec.reading import Reading
@@ -65,6 +68,14 @@ def _nothing() -> None:
     pass
 
 
+class Watch(Report, Protocol):
+    """Told how the fetching and the preparation go, and ends them for a job that nobody waits for any more."""
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """As `fetching.Progress`."""
+        ...
+
+
 class Admitted(Frozen):
     """A spec that was accepted."""
 
@@ -92,6 +103,8 @@ class Admission:
         checks: Path,
         unavailable_resources: Policy,
         device_memory: int | None = None,
+        *,
+        pictures: Pictures,
     ) -> None:
         self._database = database
         self._runner = runner
@@ -101,6 +114,7 @@ class Admission:
         self._checks = checks
         self._unavailable_resources = unavailable_resources
         self._device_memory = device_memory
+        self._pictures = pictures
         self._slots = {pace: BoundedSemaphore(_SIMULTANEOUS) for pace in _PACES}
         shutil.rmtree(checks, ignore_errors=True)
         checks.mkdir(parents=True)
@@ -117,7 +131,12 @@ class Admission:
         validation = spec.data.validation
         if validation is not None and validation.sha256 is not None and validation.sha256 == spec.data.train.sha256:
             notes.append("The validation data are the training data, so their loss says nothing about other rows.")
+        if spec.model.modality == "image":
+            require_image_training(spec)
+            self._pictures.check(org, spec)
         spec = self._fetcher.pin(org, spec)
+        if spec.data.train.kind == "images" and self._fetcher.has_models(org, spec):
+            self._resolver.require_model(org, spec)
         is_here = self._fetcher.is_here(org, spec)
         if not is_here:
             self._look_at_rows(org, spec)
@@ -125,23 +144,28 @@ class Admission:
         is_complete = is_here and not lacks_pictures(spec)
         return Admitted(spec=spec, is_complete=is_complete, notes=tuple(notes), plan=plan)
 
-    def complete(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> Plan | None:
-        """Fetch what an admitted spec lacks, check it as a whole, and tell what it will cost.
+    def complete(self, org: str, spec: JobSpec, watch: Watch, keep: Keep) -> Plan | None:
+        """Fetch and prepare what an admitted spec lacks, check it as a whole, and tell what it will cost.
 
         Raises:
-            TunesmithError: the job cannot succeed; `param` is the path in the spec. Whatever `progress` and `keep`
-                raise passes through.
+            TunesmithError: the job cannot succeed; `param` is the path in the spec. Whatever `watch` and `keep` raise
+                passes through.
         """
-        spec = self._fetcher.fetch(org, spec, progress, keep)
+        spec = self._fetcher.fetch(org, spec, watch, keep)
+        if spec.data.train.kind == "images" and spec.data.train.sha256 is None:
+            self._resolver.require_model(org, spec)  # before much work is done for it
+            spec = self._pictures.prepare(org, spec, watch, keep)
         if lacks_pictures(spec):
             self._check(org, spec, "check")  # so that no picture is fetched for a model that cannot look at it
-            spec = self._fetcher.gather(spec, progress, keep)
-        return self._check(org, spec, "check", progress.look)
+            spec = self._fetcher.gather(spec, watch, keep)
+        return self._check(org, spec, "check", watch.poll)
 
     def _check(self, org: str, spec: JobSpec, purpose: Purpose, look: Look = _nothing) -> Plan | None:
         """Have a worker look at everything that is here. No plan comes of rows whose pictures are not."""
         inputs = self._resolver.resolve(org, spec)
-        report = self._require_usable(org, spec.data.train, spec.data.reading, "data.train")
+        report = None
+        if spec.data.train.kind != "images":  # those were verified when they were prepared
+            report = self._require_usable(org, spec.data.train, spec.data.reading, "data.train")
         if spec.data.validation:
             self._require_usable(org, spec.data.validation, spec.data.reading, "data.validation")
         attempt = AttemptSpec(
@@ -151,8 +175,8 @@ class Admission:
             spec=spec,
             inputs=inputs,
             device=largest(self._runner.devices(), self._device_memory),
-            rows=report.rows,
-            classes=report.classes,
+            rows=report.rows if report else None,
+            classes=report.classes if report else (),
         )
         pace: Pace = "pictures" if inputs.pictures is not None else purpose
         with self._slots[pace]:
@@ -163,7 +187,7 @@ class Admission:
         """Refuse rows that are here and cannot be used, before anything else is fetched."""
         for part in PARTS:
             source = getattr(spec.data, part)
-            if source is not None and source.sha256 is not None:
+            if source is not None and source.kind != "images" and source.sha256 is not None:
                 self._require_usable(org, source, spec.data.reading, f"data.{part}")
 
     def _require_usable(self, org: str, source: DataSource, reading: Reading, param: str) -> DatasetReport:
@@ -267,6 +291,7 @@ def _check_kind_of_model(spec: JobSpec, method: ModuleType) -> None:
                 f"Method {spec.method.kind!r} does not train {value!r} models in this version; it trains: "
                 f"{', '.join(allowed)}.",
                 param=param,
+                hint=_method_for(param, value),
             )
     for param in ("train", "validation"):
         source = getattr(spec.data, param)
@@ -274,6 +299,13 @@ def _check_kind_of_model(spec: JobSpec, method: ModuleType) -> None:
             raise UnsupportedError(
                 f"The data are pictures, and a {spec.model.modality!r} model is asked for.", param=f"data.{param}"
             )
+
+
+def _method_for(param: str, value: str) -> str | None:
+    """Which methods train such models; none if none does."""
+    field = {"model.modality": "MODALITIES", "model.task": "TASKS"}[param]
+    fitting = [name for name, method in load_plugins("tunesmith.methods").items() if value in getattr(method, field)]
+    return f"Methods that do: {', '.join(fitting)}." if fitting else None
 
 
 def _check_selection(spec: JobSpec, method: ModuleType) -> None:

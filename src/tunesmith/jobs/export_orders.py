@@ -51,9 +51,15 @@ class ExportOrders:
             ModelNotFoundError: the base below the model is gone.
             DiskFullError: the volume has no room for it.
         """
-        base, adapter = self._resolver.weights(model)
         with self._database.read() as connection:
             job = jobs.get(connection, model.job_id) if model.job_id else None
+        if job is not None and job.spec.model.modality == "image":
+            raise UnsupportedError(
+                "Exports are made of language models; this one draws pictures.",
+                param="format",
+                hint="Its own files are what diffusers reads.",
+            )
+        base, adapter = self._resolver.weights(model)
         if format == "merged":
             if quantization is not None:
                 raise InvalidRequestError(

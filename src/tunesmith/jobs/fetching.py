@@ -9,6 +9,7 @@ from tunesmith.access.secrets import Secrets
 from tunesmith.assets.models import BaseModels
 from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.sources import Credentials, Found, Location, Source
+from tunesmith.sources import Progress as SourceProgress
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec.errors import (
     DownloadError,
@@ -17,7 +18,7 @@ from tunesmith.spec.errors import (
     SourceNotFoundError,
     TunesmithError,
 )
-from tunesmith.spec.job import DataSource, JobSpec, ModelSpec, StartSpec
+from tunesmith.spec.job import DataSource, ImagesSpec, JobSpec, ModelSpec, StartSpec
 from tunesmith.storage import BlobWriter, Storage
 from tunesmith.store import models
 from tunesmith.store.database import Database
@@ -30,7 +31,7 @@ class Progress(Protocol):
         """Told what is fetched, the bytes so far and, where known, all bytes."""
         ...
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Called now and then while nothing arrives."""
         ...
 
@@ -92,12 +93,14 @@ class Fetcher:
     def is_here(self, org: str, spec: JobSpec) -> bool:
         """Whether the rows and models that a pinned spec needs are on this server."""
         rows = (spec.data.train, spec.data.validation)
-        if any(source and source.sha256 is None for source in rows):
-            return False
+        return not any(source and source.sha256 is None for source in rows) and self.has_models(org, spec)
+
+    def has_models(self, org: str, spec: JobSpec) -> bool:
+        """Whether no weights that a pinned spec needs are still to be fetched."""
         return not self._missing_models(org, spec)
 
     def fetch(self, org: str, spec: JobSpec, progress: Progress, keep: Keep) -> JobSpec:
-        """Bring rows and models that are missing. The spec comes back with the digests of its rows.
+        """Bring rows and models that are missing, and no pictures. The spec comes back with the digests of its rows.
 
         Raises:
             TunesmithError: something could not be fetched whole, or changed since it was pinned; `param` is the path in
@@ -109,7 +112,7 @@ class Fetcher:
                 self._hub.fetch(repository, revision, token, _naming(progress, repository))
         for part in PARTS:
             source = getattr(spec.data, part)
-            if source is not None and source.sha256 is None:
+            if source is not None and source.sha256 is None and source.kind != "images":
                 writer = self._storage.writer()
                 try:
                     self._fetch_rows(org, source, f"data.{part}", writer, progress)
@@ -137,6 +140,20 @@ class Fetcher:
                 finally:
                     writer.discard()
         return spec
+
+    def fetch_now(self, org: str, source: DataSource, target: BlobWriter, progress: SourceProgress) -> None:
+        """Fetch what lies at an address at this moment, and finish the content. Credentials go to sources of their own
+        kind only.
+
+        Raises:
+            TunesmithError: it is not there, may not be read, or could not be fetched whole. Whatever `progress` raises
+                passes through.
+        """
+        if source.secret is not None and self._secrets.describe(org, source.secret).purpose != source.kind:
+            source = source.model_copy(update={"secret": None})
+        kind, location, credentials = self._sources[source.kind], _location(source), self._credentials(org, source)
+        kind.fetch(location, kind.probe(location, credentials), credentials, target, progress)
+        target.finish()
 
     def _pin_rows(self, org: str, source: DataSource, param: str) -> DataSource:
         if source.kind not in _REMOTE or source.sha256 is not None:
@@ -229,6 +246,13 @@ def lacks_pictures(spec: JobSpec) -> bool:
 def shown(source: DataSource) -> str:
     """The address without its query, where a signature may stand."""
     return source.id.partition("?")[0] if source.kind == "http" else source.id
+
+
+def without_queries(images: ImagesSpec | None) -> ImagesSpec | None:
+    """Pictures whose addresses have lost the parts where a signature may stand."""
+    if images is None:
+        return None
+    return images.model_copy(update={"sources": tuple(address.partition("?")[0] for address in images.sources)})
 
 
 def _location(source: DataSource) -> Location:

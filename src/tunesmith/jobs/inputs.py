@@ -2,26 +2,46 @@
 
 from pathlib import Path
 
-from tunesmith.assets.models import BaseModels, check_loadable, weights_below
+from sqlalchemy import Connection
+
+from tunesmith.assets.encoded_cache import EncodedCache
+from tunesmith.assets.models import BaseModels, check_loadable, pipeline_class, weights_below
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.sources.hub.models import HubModels
-from tunesmith.spec.errors import AdapterError, CheckpointNotFoundError, ModelNotFoundError, UnavailableError
+from tunesmith.spec.errors import (
+    AdapterError,
+    CheckpointNotFoundError,
+    ModelNotFoundError,
+    UnavailableError,
+    UnsupportedError,
+)
+from tunesmith.spec.image_training import PIPELINES
 from tunesmith.spec.job import DataSource, Inputs, JobSpec, ModelSpec, StartSpec
 from tunesmith.storage import Storage
 from tunesmith.store import checkpoints, jobs, models
 from tunesmith.store.database import Database
+from tunesmith.store.jobs import Job
 from tunesmith.store.models import ProducedModel
 
 
 class InputResolver:
     """Finds what a spec names. Everything remote was fetched before."""
 
-    def __init__(self, database: Database, bases: BaseModels, hub: HubModels, storage: Storage, rows: RowCache) -> None:
+    def __init__(
+        self,
+        database: Database,
+        bases: BaseModels,
+        hub: HubModels,
+        storage: Storage,
+        rows: RowCache,
+        encoded: EncodedCache,
+    ) -> None:
         self._database = database
         self._bases = bases
         self._hub = hub
         self._storage = storage
         self._rows = rows
+        self._encoded = encoded
 
     def resolve(self, org: str, spec: JobSpec) -> Inputs:
         """Local paths for an organisation's spec.
@@ -30,6 +50,7 @@ class InputResolver:
             ModelNotFoundError: the base model or the weights to start from are not there.
             ModelLoadError: the base model cannot be loaded safely.
             AdapterError: the start is an adapter and the job tunes all weights.
+            UnsupportedError: the weights draw pictures and the job trains a model of text, or the other way round.
         """
         model, adapter = self._model(org, spec)
         validation = spec.data.validation
@@ -39,9 +60,18 @@ class InputResolver:
             validation=self._content(validation) if validation else None,
             adapter=adapter,
             rows=self._rows.folder(org),
+            cache=self._encoded.folder(org),
             pictures=self._pictures(spec.data.train),
             validation_pictures=self._pictures(validation) if validation else None,
         )
+
+    def require_model(self, org: str, spec: JobSpec) -> None:
+        """See that the weights to begin with are here, and such as the job can train.
+
+        Raises:
+            TunesmithError: as `resolve`.
+        """
+        self._model(org, spec)
 
     def weights(self, model: ProducedModel) -> tuple[Path, Path | None]:
         """The folder of the whole weights below a produced model, or of its own, and that of its adapter.
@@ -59,6 +89,8 @@ class InputResolver:
         """The folder of the weights below, and that of the adapter to continue from."""
         with self._database.read() as connection:
             produced = models.get(connection, org, spec.model.base)
+            if produced is not None:
+                _refuse_produced(connection, spec, produced, "model.base")
         below = weights_below(spec.model, produced)
         if spec.init_from is not None:
             start = self._start(org, spec.init_from)
@@ -70,7 +102,9 @@ class InputResolver:
             _refuse_second_adapter(spec.init_from.id, produced)
             return self._base(org, below), start
         if produced is None or produced.kind == "full":
-            return self._base(org, below), None
+            base = self._base(org, below)
+            _refuse_other_kind(spec, base)
+            return base, None
         _refuse_adapter_for_full_tuning(spec, produced.id, "model.base")
         return self._base(org, below), Path(produced.path)
 
@@ -86,10 +120,14 @@ class InputResolver:
                 job = jobs.get(connection, checkpoint.job_id) if checkpoint else None
                 if checkpoint is None or job is None or job.org != org:
                     raise CheckpointNotFoundError(f"No job here has the checkpoint {start.id!r}.", param="init_from")
+                _refuse_drawing(start.id, job, "init_from")
                 return Path(checkpoint.path)
             produced = models.get(connection, org, start.id)
-        if produced is None:
-            raise ModelNotFoundError(f"No model that a job here produced is called {start.id!r}.", param="init_from")
+            if produced is None:
+                raise ModelNotFoundError(
+                    f"No model that a job here produced is called {start.id!r}.", param="init_from"
+                )
+            _refuse_drawing(start.id, _maker(connection, produced), "init_from")
         return Path(produced.path)
 
     def _base(self, org: str, model: ModelSpec) -> Path:
@@ -113,6 +151,45 @@ class InputResolver:
         if source.sha256 is None:
             raise UnavailableError(f"{source.id!r} has not been fetched yet.", param="data.train")
         return self._storage.path(source.sha256)
+
+
+def _refuse_produced(connection: Connection, spec: JobSpec, produced: ProducedModel, param: str) -> None:
+    if spec.model.modality == "image":
+        raise UnsupportedError(
+            f"{produced.id!r} was produced here, and image training begins with a whole base model.",
+            param=param,
+            hint=f"Name its base, {produced.base!r}.",
+        )
+    _refuse_drawing(produced.id, _maker(connection, produced), param)
+
+
+def _maker(connection: Connection, produced: ProducedModel) -> Job | None:
+    """The job that made a model; none for one that was brought in."""
+    return jobs.get(connection, produced.job_id) if produced.job_id else None
+
+
+def _refuse_drawing(name: str, maker: Job | None, param: str) -> None:
+    if maker is not None and maker.spec.model.modality == "image":
+        raise UnsupportedError(f"{name!r} draws pictures, and this job trains a model of text.", param=param)
+
+
+def _refuse_other_kind(spec: JobSpec, folder: Path) -> None:
+    """Hold what a folder is against what the job trains: each of them is loaded in a way of its own."""
+    pipeline, draws = pipeline_class(folder), spec.model.modality == "image"
+    known = ", ".join(f"{name} ({kind})" for kind, name in PIPELINES.items())
+    if draws and pipeline not in PIPELINES:
+        what = "has no model_index.json" if pipeline is None else f"is of the class {pipeline!r}"
+        raise UnsupportedError(
+            f"The base model {spec.model.base!r} {what}; image training is of: {known}.",
+            param="model.base",
+            hint="Name a model of one of these families, in diffusers' layout.",
+        )
+    if not draws and pipeline is not None:
+        raise UnsupportedError(
+            f"The base model {spec.model.base!r} draws pictures ({pipeline}), and this job trains a model of text.",
+            param="model.base",
+            hint="Name a language model, or train with the modality 'image' and the method 'text_to_image'.",
+        )
 
 
 def _refuse_whole_start_for_adapter(spec: JobSpec) -> None:

@@ -3,11 +3,14 @@
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from tunesmith.assets.content import ContentUse
 from tunesmith.jobs.admission import Admission
-from tunesmith.jobs.fetching import Digest, Part, shown
+from tunesmith.jobs.fetching import Digest, Part, shown, without_queries
+from tunesmith.jobs.pictures.report import Stage
 from tunesmith.jobs.submitting import add_plan
 from tunesmith.jobs.tidying import tidy
 from tunesmith.jobs.transitions import move
@@ -26,6 +29,7 @@ _AT_ONCE = 4
 _AT_ONCE_OF_ONE_ORGANISATION = 2
 _RETRY_SECONDS = 10.0
 _TELL_SECONDS = 5.0
+_TELL_STAGE_SECONDS = 1.0
 _LOOK_SECONDS = 0.5
 
 
@@ -111,7 +115,8 @@ class Preparer:
             data = current.spec.data
             source: DataSource = getattr(data, part)
             fetched = source.model_copy(update={"id": shown(source), digest: content.commit().sha256})
-            spec = current.spec.model_copy(update={"data": data.model_copy(update={part: fetched})})
+            update = {part: fetched, "images": without_queries(data.images)}
+            spec = current.spec.model_copy(update={"data": data.model_copy(update=update)})
             jobs.change(connection, job.id, spec=spec.model_dump(mode="json"))
         return spec
 
@@ -136,15 +141,19 @@ class _Watch:
         self._job = job
         self._stopping = stopping
         self._looked_at = self._told_at = time.monotonic()
+        self._stage: tuple[str, int, int] = ("", 0, 0)
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
-        self.look()
+        self.poll()
         now = time.monotonic()
         if done == total or now - self._told_at > _TELL_SECONDS:
             self._told_at = now
-            self._tell(what, done, total)
+            whole = f" of {total:,}" if total is not None else ""
+            message = f"Fetched {done:,}{whole} bytes of {what}."
+            self._tell("fetch", message, {"what": what, "bytes": done, "total_bytes": total})
 
-    def look(self) -> None:
+    def poll(self) -> None:
+        """Raise if nobody waits for the job any more. The database is looked at now and then only."""
         now = time.monotonic()
         if self._stopping.is_set():
             raise _Ended
@@ -155,14 +164,33 @@ class _Watch:
             if current is None or current.state is not State.VALIDATING:
                 raise _Ended
 
-    def _tell(self, what: str, done: int, total: int | None) -> None:
-        whole = f" of {total:,}" if total is not None else ""
+    def stage(self, stage: Stage, done: int, total: int) -> None:
+        """See `Report`. Told when a stage begins and ends, and now and then between."""
+        self.poll()
+        now = time.monotonic()
+        news = (stage, done, total)
+        is_due = stage != self._stage[0] or (done == total and news != self._stage)
+        if is_due or now - self._told_at > _TELL_STAGE_SECONDS:
+            self._told_at, self._stage = now, news
+            message = f"{stage.capitalize()} pictures: {done:,} of {total:,}."
+            self._tell("pictures", message, {"stage": stage, "done": done, "total": total})
+
+    def note(self, message: str, data: Mapping[str, Any], *, warn: bool = True) -> None:
+        """See `Report`."""
+        self._tell("note", message, data, "warn" if warn else "info")
+
+    def completed(self, message: str, data: Mapping[str, Any]) -> None:
+        """See `Report`."""
+        self._tell("pictures", message, {"stage": "completed", **data})
+
+    def _tell(self, kind: str, message: str, data: Mapping[str, Any], level: Literal["info", "warn"] = "info") -> None:
         with self._database.write() as connection:
             events.add(
                 connection,
                 self._job.id,
                 at=time.time(),
-                kind="fetch",
-                message=f"Fetched {done:,}{whole} bytes of {what}.",
-                data={"what": what, "bytes": done, "total_bytes": total},
+                kind=kind,
+                message=message,
+                level=level,
+                data=dict(data),
             )

@@ -183,7 +183,7 @@ class Pusher:
         host = host_of(self._hub_url, param="hub_url") if self._hub_url else None
         token = self._secrets.reveal(push.org, push.secret, purpose="hub", host=host)["token"]
         told = _Teller(self._database, push, self._stopping)
-        files = files_in(files_of(self._exports, export.id)) if export else self._own_files(model)
+        files = files_in(files_of(self._exports, export.id)) if export else own_files(self._resolver, model)
         pushed = self._uploads.push(
             files,
             push.repo,
@@ -193,14 +193,6 @@ class Pusher:
             progress=told,
         )
         return pushed.commit
-
-    def _own_files(self, model: ProducedModel) -> list[FileToPush]:
-        """A model's files, with the base below an adapter by its name."""
-        found = files_in(Path(model.path))
-        if model.kind == "full":
-            return found
-        base, _ = self._resolver.weights(model)
-        return [_naming_the_base(file, str(base), model.base) for file in found]
 
     def _end(self, push: Push, state: str, *, commit: str | None = None, error: ErrorInfo | None = None) -> None:
         with self._database.write() as connection:
@@ -231,6 +223,15 @@ class _Teller:
             self._told_at = now
             with self._database.write() as connection:
                 pushes.change(connection, self._push.id, bytes_done=done, bytes_total=total)
+
+
+def own_files(resolver: InputResolver, model: ProducedModel) -> list[FileToPush]:
+    """A model's files as they may go elsewhere: with the base below an adapter by its name."""
+    found = files_in(Path(model.path))
+    if model.kind == "full":
+        return found
+    base, _ = resolver.weights(model)
+    return [_naming_the_base(file, str(base), model.base) for file in found]
 
 
 def files_in(folder: Path) -> list[FileToPush]:

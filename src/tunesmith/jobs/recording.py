@@ -71,6 +71,10 @@ class Recorder:
         self._tell(event, "The data can be trained on.")
 
     @apply.register
+    def _(self, event: reported.Captioned) -> None:
+        self._tell(event, f"{event.picture}: {event.caption}")
+
+    @apply.register
     def _(self, event: reported.Resumed) -> None:
         job = self._job()
         resume = Resume(

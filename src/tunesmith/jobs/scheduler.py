@@ -114,6 +114,7 @@ class Scheduler:
                 purpose="train",
                 spec=job.spec,
                 inputs=self._resolver.resolve(job.org, job.spec),
+                name=job.submission.name,
                 resume_from=resume_from,
                 device=facts(device, self._device_memory),
             )

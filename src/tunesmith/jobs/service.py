@@ -284,6 +284,18 @@ class Jobs:
         runs = [run_directory(self._runs, id, number + 1) for number in range(job.attempts)]
         return [run.log for run in runs if run.log.exists()]
 
+    def sample_picture(self, id: str, sampled: Event) -> Path | None:
+        """The file of the picture that an event `sampled` of a job tells of; none for a text, or if it is gone.
+
+        Raises:
+            JobNotFoundError: no such job.
+        """
+        self.get(id)
+        if sampled.data["file"] is None or sampled.attempt is None:
+            return None
+        path = run_directory(self._runs, id, sampled.attempt).samples / Path(sampled.data["file"]).name
+        return path if path.is_file() else None
+
     def receipt(self, id: str) -> Receipt:
         """What a job trains, as its newest attempt that prepared the rows tells.
 
@@ -293,10 +305,14 @@ class Jobs:
         """
         with self._database.read() as connection:
             job = self._get(connection, id)
-        for number in range(job.attempts, 0, -1):
-            receipt = run_directory(self._runs, id, number).read_receipt()
-            if receipt is not None:
-                return receipt
+        receipt = newest_receipt(self._runs, job)
+        if receipt is not None:
+            return receipt
+        if job.spec.model.modality == "image":
+            raise JobStateError(
+                "A job on pictures has no receipt: no token of a caption carries loss.",
+                hint="Its event of the kind `prepared` shows the first caption and how many were cut.",
+            )
         raise JobStateError(
             f"The job is {job.state} and has no receipt: its rows were not prepared.",
             hint="A receipt is there soon after the job has started. `tunesmith data inspect` makes one without a job.",
@@ -340,3 +356,12 @@ class Jobs:
 def run_directory(runs: Path, job_id: str, attempt: int) -> RunDirectory:
     """Where an attempt's worker and the server meet."""
     return RunDirectory(runs / job_id / "attempts" / str(attempt))
+
+
+def newest_receipt(runs: Path, job: Job) -> Receipt | None:
+    """The receipt of a job's newest attempt that prepared the rows; none if none has."""
+    for number in range(job.attempts, 0, -1):
+        receipt = run_directory(runs, job.id, number).read_receipt()
+        if receipt is not None:
+            return receipt
+    return None

@@ -74,7 +74,8 @@ def accept(connection: Connection, caller: Caller, admitted: Admitted, submissio
         events.add(connection, job.id, at=now, kind="note", level="warn", message=note)
     if admitted.plan is not None:
         add_plan(connection, job.id, admitted.plan, at=now)
-    feeds.open_for_job(connection, job, load_plugins("tunesmith.integrations"), at=now)
+    plugins = load_plugins("tunesmith.integrations")
+    feeds.open_for_job(connection, job, [kind for kind, each in plugins.items() if each.FOR_EVERY_JOB], at=now)
     return job
 
 

@@ -2,14 +2,16 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
 from tunesmith.assets.content import ContentUse
+from tunesmith.assets.encoded_cache import EncodedCache
 from tunesmith.assets.files import delete_expired
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.assets.uploads import delete_expired_uploads
-from tunesmith.jobs.fetching import shown
+from tunesmith.jobs.fetching import shown, without_queries
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec.job import JobSpec
 from tunesmith.spec.lifecycle import TERMINAL
@@ -44,7 +46,8 @@ def _without_queries(spec: JobSpec) -> JobSpec:
     """The spec without the queries of addresses that were not fetched, where signatures may stand."""
     parts = {name: getattr(spec.data, name) for name in ("train", "validation")}
     shorter = {name: part and part.model_copy(update={"id": shown(part)}) for name, part in parts.items()}
-    return spec.model_copy(update={"data": spec.data.model_copy(update=shorter)})
+    images = without_queries(spec.data.images)
+    return spec.model_copy(update={"data": spec.data.model_copy(update={**shorter, "images": images})})
 
 
 def _secrets_of(job: Job) -> list[str]:
@@ -56,12 +59,19 @@ def _secrets_of(job: Job) -> list[str]:
 class Tidier:
     """Looks for expired files and uploads, and for what downloads and earlier trainings left, once a minute."""
 
-    def __init__(self, database: Database, use: ContentUse, parts: Storage, hub: HubModels, rows: RowCache) -> None:
+    def __init__(
+        self,
+        database: Database,
+        use: ContentUse,
+        parts: Storage,
+        hub: HubModels,
+        caches: Sequence[RowCache | EncodedCache],
+    ) -> None:
         self._database = database
         self._use = use
         self._parts = parts
         self._hub = hub
-        self._rows = rows
+        self._caches = caches
         self._next = 0.0
 
     def tick(self) -> None:
@@ -73,4 +83,5 @@ class Tidier:
             delete_expired(connection, self._use, at=time.time())
             delete_expired_uploads(connection, self._parts, at=time.time())
         self._hub.tidy(_LEFT_OVER_SECONDS)
-        self._rows.tidy()
+        for cache in self._caches:
+            cache.tidy()

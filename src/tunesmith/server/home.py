@@ -51,9 +51,24 @@ class Home:
         return self.path / "cache" / "rows"
 
     @property
+    def tracking(self) -> Path:
+        """What integrations keep of jobs: `<job>/tensorboard` and `<job>/wandb`."""
+        return self.path / "tracking"
+
+    @property
+    def encoded(self) -> Path:
+        """What workers computed from content alone, to be used again."""
+        return self.path / "cache" / "encoded"
+
+    @property
     def keys(self) -> Path:
         """The keys that secrets are encrypted with."""
         return self.path / "keys"
+
+    @property
+    def pictures(self) -> Path:
+        """What the preparation of pictures works with, one folder a job; emptied at every start."""
+        return self.path / "pictures"
 
     @property
     def checks(self) -> Path:

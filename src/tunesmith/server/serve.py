@@ -22,12 +22,14 @@ from tunesmith.assets.checkpoint_permissions import CheckpointPermissions
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.custom_models import CustomModels
 from tunesmith.assets.datasets import Datasets
+from tunesmith.assets.encoded_cache import EncodedCache
 from tunesmith.assets.files import Files
 from tunesmith.assets.models import BaseModels, ProducedModels
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.assets.uploads import Uploads
 from tunesmith.dialects import Services
-from tunesmith.integrations import Connections
+from tunesmith.integrations import Connections, Results
+from tunesmith.integrations._door import Integrations
 from tunesmith.integrations._feeder import Feeder
 from tunesmith.integrations.webhook.courier import Courier
 from tunesmith.integrations.webhook.retention import Retention
@@ -40,11 +42,14 @@ from tunesmith.jobs.exporting import Exporter, Exports
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.jobs.inputs import InputResolver
+from tunesmith.jobs.pictures.captioning import Captioner
+from tunesmith.jobs.pictures.collecting import Collector
+from tunesmith.jobs.pictures.preparing import Pictures
 from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.publishing import Publisher
-from tunesmith.jobs.pushing import Pusher, Pushes
+from tunesmith.jobs.pushing import Pusher, Pushes, own_files
 from tunesmith.jobs.scheduler import Scheduler
-from tunesmith.jobs.service import Jobs
+from tunesmith.jobs.service import Jobs, newest_receipt
 from tunesmith.jobs.stalls import Patience
 from tunesmith.jobs.supervisor import Supervisor
 from tunesmith.jobs.tidying import Tidier
@@ -82,22 +87,24 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         conductor, teller = Conductor(), Conductor("integrations")
         ending = threading.Event()
         secrets = open_secrets(database, home.keys)
-        open_doors, ended_with_us, parts = _build(settings, home, database, secrets, runner, conductor, ending)
-        feeder = _feeder(settings, database, secrets, open_doors)
+        open_doors, results, ended_with_us, parts = _build(settings, home, database, secrets, runner, conductor, ending)
+        feeders = _feeders(settings, home, database, secrets, open_doors, results, ending)
         retention = Retention(database, settings.webhook_log_days, time.time)
 
         def start() -> None:
             runner.open()
             conductor.start(parts)
-            teller.start([feeder, retention])
+            teller.start([*feeders, retention])
             host, port = listener.getsockname()[:2]
             announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
         def stop() -> None:
             conductor.stop()
             teller.stop()
-            for part in (*ended_with_us, feeder):
+            for part in ended_with_us:
                 part.stop()
+            for feeder in feeders:
+                feeder.stop()
             runner.close()
             database.close()
 
@@ -174,9 +181,17 @@ def _limits(settings: Settings) -> Limits:
     return Limits(max_bytes=settings.max_download_bytes, allowed_networks=settings.allowed_networks)
 
 
-def _feeder(
-    settings: Settings, database: Database, secrets: Secrets, open_doors: Callable[[Caller], Services]
-) -> Feeder:
+def _feeders(
+    settings: Settings,
+    home: Home,
+    database: Database,
+    secrets: Secrets,
+    open_doors: Callable[[Caller], Services],
+    results: Results,
+    ending: threading.Event,
+) -> list[Feeder]:
+    """One for each kind of integration: none waits for the threads of another."""
+
     def render(dialect: str, job: Job, event: Event) -> dict[str, Any] | None:
         reader = Caller(org=job.org, user=None, role=Role.VIEWER)
         body: dict[str, Any] | None = load_plugins("tunesmith.dialects")[dialect].render_webhook(
@@ -184,9 +199,21 @@ def _feeder(
         )
         return body
 
-    connections = Connections(database, secrets, _limits(settings), render, time.time)
-    integrations = {kind: module.create(connections) for kind, module in load_plugins("tunesmith.integrations").items()}
-    return Feeder(database, integrations, time.time)
+    connections = Connections(
+        database=database,
+        secrets=secrets,
+        limits=_limits(settings),
+        render=render,
+        results=results,
+        folder=home.tracking,
+        hub_url=settings.hub_url,
+        clock=time.time,
+        ending=ending,
+    )
+    return [
+        Feeder(database, {kind: module.create(connections)}, time.time)
+        for kind, module in load_plugins("tunesmith.integrations").items()
+    ]
 
 
 def _build(
@@ -197,7 +224,7 @@ def _build(
     runner: Runner,
     conductor: Conductor,
     ending: threading.Event,
-) -> tuple[Callable[[Caller], Services], tuple[Preparer, Pusher], list[Part]]:
+) -> tuple[Callable[[Caller], Services], Results, tuple[Preparer, Pusher], list[Part]]:
     server_id = uuid.uuid4().hex
     storage, upload_parts = Storage(home.files), Storage(home.files / "parts")
     use = ContentUse(storage)
@@ -212,8 +239,11 @@ def _build(
         lambda address, most: sources["http"].read(Location(kind="http", address=address), most), limits.max_bytes
     )
     fetcher = Fetcher(database, sources, hub, base_models, secrets, storage, gatherer)
+    captioner = Captioner(runner, base_models, settings.captioning_model, home.checks)
+    pictures = Pictures(Collector(database, fetcher, storage), captioner, storage, home.pictures)
     rows = RowCache(home.rows, storage, settings.max_row_cache_bytes)
-    resolver = InputResolver(database, base_models, hub, storage, rows)
+    encoded = EncodedCache(home.encoded, settings.max_encoded_cache_bytes)
+    resolver = InputResolver(database, base_models, hub, storage, rows, encoded)
     admission = Admission(
         database,
         runner,
@@ -223,6 +253,7 @@ def _build(
         home.checks,
         settings.unavailable_resources,
         settings.device_memory_bytes,
+        pictures=pictures,
     )
     publisher = Publisher(storage, use, home.models)
     orders = ExportOrders(database, resolver, storage, home.jobs, home.exports)
@@ -246,6 +277,9 @@ def _build(
             keys=keys,
             secrets=secrets,
             webhooks=Webhooks(database, secrets, courier, limits, time.time, caller),
+            integrations=Integrations(
+                database, secrets, limits, caller, hub_url=settings.hub_url, mlflow_url=settings.mlflow_url
+            ),
             storage=storage,
             max_upload_bytes=settings.max_upload_bytes,
             ending=ending,
@@ -259,5 +293,8 @@ def _build(
     exporter = Exporter(database, runner, orders, home.exports, patience)
     uploads = HubUploads(limits, settings.hub_url)
     pusher = Pusher(database, secrets, resolver, uploads, settings.hub_url, home.exports)
-    tidier = Tidier(database, use, upload_parts, hub, rows)
-    return open_doors, (preparer, pusher), [supervisor, preparer, scheduler, exporter, pusher, tidier]
+    tidier = Tidier(database, use, upload_parts, hub, (rows, encoded))
+    results = Results(
+        receipt=lambda job: newest_receipt(home.jobs, job), files=lambda model: own_files(resolver, model)
+    )
+    return open_doors, results, (preparer, pusher), [supervisor, preparer, scheduler, exporter, pusher, tidier]

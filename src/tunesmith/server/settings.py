@@ -92,8 +92,16 @@ class Settings(BaseSettings):
     """Memory that a job may use on each device; none = all that it has. Jobs that surely need more are refused, and the
     size of forward passes is chosen for it."""
 
+    captioning_model: str | None = None
+    """Model that captions pictures for the strategy `auto`: an alias, or a folder below a model root. None = `auto` is
+    refused."""
+
     hub_url: str | None = "https://huggingface.co"
     """Hub that models and data sets are fetched from by name. In the environment, empty for none."""
+
+    mlflow_url: str | None = None
+    """MLflow server that the Training API's `tracking_backend: mlflow` stands for. In the environment, empty for
+    none."""
 
     allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """Networks that are not public and may be fetched from all the same, such as `10.0.0.0/8`. In the environment,
@@ -107,6 +115,9 @@ class Settings(BaseSettings):
 
     max_row_cache_bytes: int = Field(default=16 * 1024**3, ge=0)
     """How much of prepared rows is kept for later trainings; 0 keeps nothing."""
+
+    max_encoded_cache_bytes: int = Field(default=32 * 1024**3, ge=1)
+    """How much of what was encoded of pictures and captions is kept for later trainings."""
 
     webhook_log_days: int = Field(default=30, ge=1, le=3650)
     """How long deliveries of webhooks are kept once they and their job have ended, in days."""
@@ -126,7 +137,7 @@ class Settings(BaseSettings):
     def _split_networks(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("hub_url")
+    @field_validator("hub_url", "mlflow_url")
     @classmethod
     def _empty_is_none(cls, value: str | None) -> str | None:
         return value or None

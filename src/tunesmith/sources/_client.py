@@ -28,15 +28,20 @@ _CARRIED = ("range", "if-match", "accept")
 class GuardedClient:
     """Sends requests to allowed addresses only, and connects to the very address that was checked."""
 
-    def __init__(self, limits: Limits, resolve: Resolve = resolve_host) -> None:
+    def __init__(self, limits: Limits, resolve: Resolve = resolve_host, *, certificate: str | None = None) -> None:
+        """`certificate` is one in PEM form that is trusted beside those of the machine."""
         self._guard = Guard(limits.allowed_networks, resolve)
         self._idle_seconds = limits.idle_seconds
+        self._certificate = certificate
 
     @cached_property
     def _transport(self) -> httpx2.HTTPTransport:
         """Made at the first request: it reads all certificates of the machine."""
         # A connection that is kept would be found again by its address, whatever name it was checked for.
-        return httpx2.HTTPTransport(limits=httpx2.Limits(max_keepalive_connections=0))
+        trusted = httpx2.create_ssl_context()
+        if self._certificate is not None:
+            trusted.load_verify_locations(cadata=self._certificate)
+        return httpx2.HTTPTransport(verify=trusted, limits=httpx2.Limits(max_keepalive_connections=0))
 
     @contextmanager
     def stream(

@@ -83,6 +83,16 @@ class Checked(_Event):
     """None where the pictures that rows show are not here yet: nothing else speaks against the job."""
 
 
+class Captioned(_Event):
+    """Answer of a `caption`: what the captioning model says of one picture."""
+
+    kind: Literal["captioned"] = "captioned"
+    picture: str
+    """File name in the folder of the pictures."""
+
+    caption: str
+
+
 class Resumed(_Event):
     """A later attempt of a job begins to train: from a checkpoint, or anew because none can be used."""
 
@@ -201,16 +211,19 @@ class Sampled(_Event):
     prompt: str
     """At most 2,000 characters."""
 
-    text: str | None
+    text: str | None = None
     """What the model wrote, at most 8,000 characters; none where it drew a picture."""
 
     file: str | None = None
     """The picture, relative to the attempt's run directory."""
 
-    base: str | None
-    """What the base model wrote; none at step 0."""
+    seed: int | None = None
+    """Of the picture's noise, the same at every step; none for a text."""
 
-    tokens: int | None
+    base: str | None = None
+    """What the base model wrote; none at step 0, and for a picture."""
+
+    tokens: int | None = None
     """Of the answer, the one that ends it included; none for a picture."""
 
     seconds: float
@@ -337,6 +350,7 @@ WorkerEvent = Annotated[
     Started
     | Prepared
     | Checked
+    | Captioned
     | Resumed
     | Metrics
     | Progressed

@@ -422,6 +422,9 @@ class Inputs(Frozen):
     rows: Path | None = None
     """Folder in which prepared rows are kept for later trainings, and looked for; none = nowhere."""
 
+    cache: Path | None = None
+    """Folder for what follows from content alone and takes long to compute, shared by jobs; none = nothing is kept."""
+
     pictures: Path | None = None
     """The pictures that the training rows show, gathered; none if they are not looked at."""
 
@@ -444,12 +447,16 @@ class AttemptSpec(Frozen):
 
     job_id: str
     attempt: int = Field(ge=1)
-    purpose: Literal["train", "check", "plan"]
+    purpose: Literal["train", "check", "plan", "caption"]
     """`check` and `plan` load no weights: they look at rows and report what the training will cost. A `check` takes
-    less time, and refuses what cannot fit."""
+    less time, and refuses what cannot fit. A `caption` has the model of `inputs` describe the PNG files in the folder
+    `inputs.train`."""
 
     spec: JobSpec
     inputs: Inputs
+    name: str | None = None
+    """The user's name for the result, for the names of files."""
+
     resume_from: tuple[Path, ...] = ()
     """Checkpoint folders of earlier attempts, newest first. The first whole one is resumed."""
 

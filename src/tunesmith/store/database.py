@@ -18,7 +18,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from tunesmith.spec.errors import DiskFullError
 
 # The revision of the newest file in migrations/versions. Comparing with it spares a start the import of Alembic.
-HEAD = "0005"
+HEAD = "0008"
 
 
 class Database:

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection
 from typing import Any, Literal
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from tunesmith.spec.job import Frozen
 from tunesmith.store.rows import to_record
@@ -23,7 +23,7 @@ class Event(Frozen):
     at: float
     level: Literal["info", "warn", "error"]
     kind: str
-    """A worker event's kind, or `state`, `note`, `fetch` and `plan` for what the server reports."""
+    """A worker event's kind, or `state`, `note`, `fetch`, `pictures` and `plan` for what the server reports."""
 
     message: str
     data: dict[str, Any]
@@ -86,3 +86,11 @@ def latest(connection: Connection, job_id: str, kind: str) -> Event | None:
     """A job's newest event of a kind."""
     found = of_job(connection, job_id, limit=1, newest_first=True, kinds=(kind,))
     return found[0] if found else None
+
+
+def highest_steps(connection: Connection, job_id: str, kinds: Collection[str], *, before: int) -> dict[str, int]:
+    """By kind, the highest step that attempts before the given one told of."""
+    step = func.max(events.c.data["step"].as_integer())
+    earlier = (events.c.job_id == job_id, events.c.kind.in_(kinds), events.c.attempt < before)
+    query = select(events.c.kind, step).where(*earlier).group_by(events.c.kind)
+    return {row[0]: row[1] for row in connection.execute(query)}

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, insert, or_, select, update
 
 from tunesmith.spec.job import Frozen
 from tunesmith.spec.lifecycle import TERMINAL
@@ -30,7 +30,9 @@ class Feed(Frozen):
     """The organisation's webhook that it serves; none for what the job itself asked for."""
 
     settings: dict[str, Any]
-    secret_id: str
+    secret_id: str | None
+    """None where no credentials are needed."""
+
     cursor: int
     """Number of the last event that is dealt with."""
 
@@ -43,17 +45,30 @@ class Feed(Frozen):
     gave_up_at: float | None
     """When an event was last given up."""
 
+    progress: dict[str, Any]
+    """What the integration has to remember, such as the id that the service gave."""
+
+    url: str | None
+    """Where a person can look at what was told."""
+
+    told_at: float | None
+    """When something was last told."""
+
+    error: str | None
+    """Why the last try failed; none once one succeeded."""
+
+    error_at: float | None
     created_at: float
     ended_at: float | None
     """Nothing more will be told."""
 
 
-def open_for_job(connection: Connection, job: Job, kinds: Collection[str], *, at: float) -> None:
-    """Feeds of a new job: of what it asked for, as far as its kind is among those given, and of the organisation's
-    webhooks."""
+def open_for_job(connection: Connection, job: Job, always: Collection[str], *, at: float) -> None:
+    """Feeds of a new job: of the kinds that every job has, of what it asked for, and of the organisation's webhooks."""
+    for kind in always:
+        _add(connection, job, kind=kind, settings={}, secret_id=None, cursor=0, at=at)
     for each in job.submission.integrations:
-        if each.kind in kinds and each.secret is not None:
-            _add(connection, job, kind=each.kind, settings=each.settings, secret_id=each.secret, cursor=0, at=at)
+        _add(connection, job, kind=each.kind, settings=each.settings, secret_id=each.secret, cursor=0, at=at)
     for webhook in webhooks.enabled(connection, job.org):
         if webhook.project in (None, job.project):
             _add_for_webhook(connection, job, webhook, cursor=0, at=at)
@@ -74,14 +89,27 @@ def get(connection: Connection, id: str) -> Feed | None:
     return to_record(Feed, row) if row else None
 
 
-def due(connection: Connection, *, at: float) -> list[Feed]:
-    """Open feeds whose time has come and whose job has new events, of whatever kind, or has ended; the longest due
-    first."""
+def of_job(connection: Connection, job_id: str) -> list[Feed]:
+    """The feeds of a job, but for those of the organisation's webhooks."""
+    own = (feeds.c.job_id == job_id, feeds.c.webhook_id.is_(None))
+    query = select(feeds).where(*own).order_by(feeds.c.created_at, feeds.c.kind, feeds.c.id)
+    return [to_record(Feed, row) for row in connection.execute(query)]
+
+
+def secrets_in_use(connection: Connection, ids: Collection[str]) -> set[str]:
+    """Those of the secrets that feeds need."""
+    return set(connection.scalars(select(feeds.c.secret_id).where(feeds.c.secret_id.in_(ids))))
+
+
+def due(connection: Connection, kinds: Collection[str], *, at: float) -> list[Feed]:
+    """Open feeds of these kinds whose time has come and whose job has new events, of whatever kind, or has ended; the
+    longest due first."""
     has_news = exists().where(events.c.job_id == feeds.c.job_id, events.c.number > feeds.c.cursor)
     query = (
         select(feeds)
         .join(jobs, jobs.c.id == feeds.c.job_id)
-        .where(feeds.c.ended_at.is_(None), feeds.c.due_at <= at, or_(has_news, jobs.c.state.in_(TERMINAL)))
+        .where(feeds.c.kind.in_(kinds), feeds.c.ended_at.is_(None), feeds.c.due_at <= at)
+        .where(or_(has_news, jobs.c.state.in_(TERMINAL)))
         .order_by(feeds.c.due_at, feeds.c.id)
     )
     return [to_record(Feed, row) for row in connection.execute(query)]
@@ -90,6 +118,14 @@ def due(connection: Connection, *, at: float) -> list[Feed]:
 def change(connection: Connection, id: str, **values: Any) -> None:
     """Set columns of a feed."""
     connection.execute(update(feeds).where(feeds.c.id == id).values(**values))
+
+
+def show(connection: Connection, feed: Feed, url: str) -> None:
+    """Write down where a person can look, for the feed and, unless another one was first, for its job."""
+    change(connection, feed.id, url=url)
+    connection.execute(
+        update(jobs).where(jobs.c.id == feed.job_id, jobs.c.tracking_url.is_(None)).values(tracking_url=url)
+    )
 
 
 def end_of_webhook(connection: Connection, webhook_id: str, *, at: float) -> None:
@@ -105,8 +141,8 @@ def readdress(connection: Connection, webhook: Webhook) -> None:
 
 
 def prune(connection: Connection, *, before: float) -> None:
-    """Delete feeds that ended before a time, with the credentials that their jobs brought along."""
-    old = feeds.c.ended_at < before
+    """Delete feeds of webhooks that ended before a time, with the credentials that their jobs brought along."""
+    old = and_(feeds.c.kind == "webhook", feeds.c.ended_at < before)
     own = select(feeds.c.org, feeds.c.secret_id).where(old, feeds.c.webhook_id.is_(None))
     for org, secret_id in connection.execute(own).all():
         secrets.remove_unnamed(connection, org, [secret_id])
@@ -137,7 +173,7 @@ def _add(
     *,
     kind: str,
     settings: dict[str, Any],
-    secret_id: str,
+    secret_id: str | None,
     cursor: int,
     at: float,
     webhook_id: str | None = None,
@@ -154,6 +190,11 @@ def _add(
         failures=0,
         due_at=at,
         gave_up_at=None,
+        progress={},
+        url=None,
+        told_at=None,
+        error=None,
+        error_at=None,
         created_at=at,
         ended_at=None,
     )

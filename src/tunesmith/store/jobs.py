@@ -55,6 +55,9 @@ class Job(Frozen):
     resumes: tuple[Resume, ...] = ()
     """How each later attempt went on, in order."""
 
+    tracking_url: str | None = None
+    """Where a person can follow it in a tracker."""
+
 
 def add(
     connection: Connection,

@@ -62,6 +62,7 @@ jobs = Table(
     Column("attempts", Integer, nullable=False, default=0),
     Column("fruitless_losses", Integer, nullable=False, default=0),  # workers lost since the last new checkpoint
     Column("resumes", JSON, nullable=False, default=list),  # how each later attempt went on
+    Column("tracking_url", Text),  # where a person can follow it in a tracker
     UniqueConstraint("org", "idempotency_key"),
     Index(None, "org", "number"),
 )
@@ -344,11 +345,16 @@ feeds = Table(
     Column("kind", String(16), nullable=False),  # the integration
     Column("webhook_id", String(32), ForeignKey("webhooks.id"), index=True),  # none for what the job itself asked for
     Column("settings", JSON, nullable=False),
-    Column("secret_id", String(32), nullable=False),
+    Column("secret_id", String(32)),  # none where no credentials are needed
     Column("cursor", BigInteger, nullable=False),  # number of the last event that is dealt with
     Column("failures", Integer, nullable=False, default=0),  # of the event behind the cursor
     Column("due_at", Float, nullable=False),
     Column("gave_up_at", Float),
+    Column("progress", JSON, nullable=False, default=dict),  # what the integration has to remember
+    Column("url", Text),  # where a person can look
+    Column("told_at", Float),  # when something was last told
+    Column("error", Text),  # why the last try failed; none once it succeeded
+    Column("error_at", Float),
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
     Index(None, "ended_at", "due_at"),

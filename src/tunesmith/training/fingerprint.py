@@ -13,12 +13,15 @@ from tunesmith.spec.exactness import Fingerprints
 from tunesmith.spec.job import AttemptSpec, DataSource
 from tunesmith.training.model import device_name
 
-_LIBRARIES = ("tunesmith", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors", "bitsandbytes")
+_LIBRARIES = ("tunesmith", "torch", "transformers", "tokenizers", "peft", "numpy", "safetensors", "bitsandbytes",
+              "diffusers", "pillow")  # fmt: skip
 
 # Vocabularies and merges have many names. `generation_config.json`, which tells where the model stops, is among these.
 _TOKENIZER_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.model.*", "*.tiktoken", "*.bpe", "*.codes", "*.spm",
                     "*.tokenizer")  # fmt: skip
 _MODEL_FILES = ("config.json", "*.index.json")
+
+_CONFIGURATIONS = ("config.json", "model_index.json", "scheduler_config.json")
 
 # Reading whole weights would take minutes; a file that was replaced differs here.
 _SAMPLE_BYTES = 2**20
@@ -68,10 +71,12 @@ def _content(source: DataSource | None) -> str:
 
 
 def _model(folder: Path) -> str:
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
+    digest = hashlib.sha256()
+    for path in sorted({path for name in _CONFIGURATIONS for path in folder.rglob(name)}):
+        digest.update(f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for path in sorted(folder.rglob("*.safetensors")):
         size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
+        digest.update(f"{path.relative_to(folder)} {size}\n".encode())
         with path.open("rb") as file:
             digest.update(file.read(_SAMPLE_BYTES))
             file.seek(max(0, size - _SAMPLE_BYTES))
@@ -84,7 +89,7 @@ def _libraries() -> dict[str, str]:
     for name in _LIBRARIES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # bitsandbytes is optional
+        except PackageNotFoundError:  # some are optional
             continue
     return found
 

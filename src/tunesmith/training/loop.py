@@ -18,7 +18,6 @@ from tunesmith.training.healing import Healing, smaller_of
 from tunesmith.training.keeping import Keeping, Kept
 from tunesmith.training.optim import build_optimizer, learning_rate
 from tunesmith.training.reporting import Reporter
-from tunesmith.training.sampling import report_samples
 from tunesmith.training.selection import is_time_to_end
 from tunesmith.training.state import Progress, fingerprints_in, load_state, read_progress, save_state, seed_all
 from tunesmith.training.step_reports import Outcome, StepReports, recorded_event, totals_of
@@ -164,6 +163,7 @@ class Loop:
         self._at.changes_weights = True
         self._optimizer.step()
         self._optimizer.zero_grad()
+        self._task.stepped(index + 1)
         tokens = sum(batch.tokens for batch in batches)
         self.progress = self.progress.model_copy(update={"step": index + 1, "tokens": self.progress.tokens + tokens})
         totals, counts = totals_of(passes)
@@ -253,7 +253,7 @@ class Loop:
 
     def _sample(self) -> None:
         self._at.enter("sampling", self.progress.step)
-        self.progress = report_samples(self._task, self._spec, self.progress, self._reporter, self._flag.poll)
+        self.progress = self._task.sample(self.progress, self._reporter, self._flag.poll)
 
     def _evaluate(self) -> None:
         self.progress = self._evaluation.scored(self.progress)

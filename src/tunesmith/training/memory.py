@@ -117,6 +117,11 @@ class Footprint:
             gradient_checkpointing=recompute,
         )
 
+    @property
+    def least(self) -> int:
+        """Bytes that must be there however small the passes are."""
+        return self.peak(surely=0, at_most=0, recompute=True).low
+
     def _kept(self, tokens: int, recompute: bool) -> float:
         if not recompute:
             return self.per_token * tokens + self.per_pass

@@ -14,7 +14,7 @@ from tunesmith.training.memory import Footprint, Head
 from tunesmith.training.text import TokenRow
 
 _LENGTHS = (32, 64)
-_MOMENT_BYTES = {"adamw": 8.0, "adam": 8.0, "adamw_8bit": 2.0, "adafactor": 0.0, "sgd": 0.0}
+MOMENT_BYTES = {"adamw": 8.0, "adam": 8.0, "adamw_8bit": 2.0, "adafactor": 0.0, "sgd": 0.0}
 """What an optimizer keeps for each trained weight. Adafactor's rows and columns of a matrix are next to nothing."""
 
 
@@ -54,7 +54,7 @@ def footprint_of(
         weights=sum(tensor.nbytes for tensor in own_tensors(core)),
         parameters=sum(count for count, _ in sizes),
         trained=sum(count for count, is_trained in sizes if is_trained),
-        moment_bytes=_MOMENT_BYTES[optimization.optimizer],
+        moment_bytes=MOMENT_BYTES[optimization.optimizer],
         per_token=kept.per_token,
         per_pass=kept.per_pass,
         layers=config.num_hidden_layers,

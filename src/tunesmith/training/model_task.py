@@ -1,6 +1,6 @@
 """What all tasks on text share: one model with a tokenizer, which is trained, written, and loaded again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +18,11 @@ from tunesmith.training.language_model import LanguageModel
 from tunesmith.training.memory import Passes, choose
 from tunesmith.training.memory_probe import footprint_of, kept_by
 from tunesmith.training.model import load_classifier, load_model, load_vision_model
-from tunesmith.training.sampling import generation_config, prompt_tokens
+from tunesmith.training.reporting import Reporter
+from tunesmith.training.sampling import Answer, generation_config, prompt_tokens, report_samples
 from tunesmith.training.score_model import HEAD, ScoreModel, name_padding
+from tunesmith.training.state import Progress
 from tunesmith.training.stop_tokens import stop_tokens
-from tunesmith.training.task import Answer
 from tunesmith.training.text import TokenRow
 from tunesmith.training.vision_parts import beyond_parts, freeze_beyond_parts
 from tunesmith.training.workplace import Workplace
@@ -117,6 +118,13 @@ class ModelTask:
             )
         text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Answer(text=text, tokens=len(ids))
+
+    def stepped(self, step: int) -> None:
+        """Nothing follows from a step."""
+
+    def sample(self, progress: Progress, reporter: Reporter, poll: Callable[[], None]) -> Progress:
+        """Ask the model the job's prompts."""
+        return report_samples(self, self.opened.card.spec, progress, reporter, poll)
 
     def save(self, folder: Path) -> None:
         """Write the trained weights, exactly, and the tokenizer."""

@@ -8,6 +8,7 @@ from tunesmith.devices import CPU, memory_bytes
 from tunesmith.spec.errors import DoesNotFitError
 from tunesmith.spec.job import AdapterSpec, AttemptSpec, DeviceFacts, JobSpec, QuantizationSpec
 from tunesmith.spec.plan import Alternative, Count, DiskPlan, MemoryPlan, Plan, RowsPlan, shown
+from tunesmith.training.diffusion.planning import planned_transformer
 from tunesmith.training.keeping import CRASH_CHECKPOINTS_KEPT
 from tunesmith.training.memory import choose
 from tunesmith.training.plan_model import PlannedModel, planned_model
@@ -37,8 +38,8 @@ def plan_of(attempt: AttemptSpec, rows: RowsPlan) -> Plan:
     planner = _Planner(attempt, rows, device)
     model = planner.model(attempt.spec)
     memory = planner.memory(attempt.spec, rows) if model.is_counted else None
-    fits = _fits(memory, device)
-    wants_ways = fits == "no" or (fits == "perhaps" and attempt.purpose == "plan")
+    fits = _fits(memory, device, model.footprint.least)
+    wants_ways = memory is not None and (fits == "no" or (fits == "perhaps" and attempt.purpose == "plan"))
     return Plan(
         rows=rows,
         parameters=model.footprint.parameters,
@@ -46,7 +47,7 @@ def plan_of(attempt: AttemptSpec, rows: RowsPlan) -> Plan:
         device=device.name,
         device_memory=device.memory,
         memory=memory,
-        memory_note=None if memory else "What a forward pass keeps of this architecture cannot be told in advance.",
+        memory_note=None if memory else _unknown_beyond(model.footprint.least),
         fits=fits,
         alternatives=tuple(planner.alternatives()) if wants_ways else (),
         disk=_disk(attempt, rows, model),
@@ -68,7 +69,11 @@ class _Planner:
         if key not in self._models:
             inputs = self._attempt.inputs
             on_gpu = self._device.name != CPU.name
-            self._models[key] = planned_model(inputs.model, spec, inputs.adapter, on_gpu=on_gpu)
+            self._models[key] = (
+                planned_transformer(inputs.model, spec, on_gpu=on_gpu)
+                if spec.model.modality == "image"
+                else planned_model(inputs.model, spec, inputs.adapter, on_gpu=on_gpu)
+            )
         return self._models[key]
 
     def memory(self, spec: JobSpec, rows: RowsPlan) -> MemoryPlan:
@@ -130,7 +135,13 @@ def require_room(plan: Plan) -> None:
     """
     if plan.fits != "no":
         return
-    assert plan.memory is not None
+    if plan.memory is None:
+        raise DoesNotFitError(
+            f"The job does not fit into the {shown(plan.device_memory)} of the largest device of this server "
+            f"({plan.device}). {plan.memory_note}",
+            param="model.base",
+            hint="Use 4-bit weights with an adapter, a smaller base model, or a server with larger devices.",
+        )
     ways = "; ".join(f"{each.change} (up to {shown(each.memory.high)})" for each in plan.alternatives)
     needed, available = shown(plan.memory.low), shown(plan.device_memory)
     if needed == available:  # rounded
@@ -140,6 +151,13 @@ def require_room(plan: Plan) -> None:
         f"{available}.",
         param="model.base",
         hint=f"This would fit: {ways}." if ways else "Use a smaller base model, or a server with larger devices.",
+    )
+
+
+def _unknown_beyond(least: int) -> str:
+    return (
+        f"Weights, gradients and the optimizer take at least {shown(least)}; what a forward pass keeps of this "
+        "architecture cannot be told in advance."
     )
 
 
@@ -160,9 +178,9 @@ def _surely(spec: JobSpec, rows: RowsPlan) -> int:
     return max(rows.longest_sequence if trains_all else 1, int(average * (full or 1)))
 
 
-def _fits(memory: MemoryPlan | None, device: DeviceFacts) -> Fits:
+def _fits(memory: MemoryPlan | None, device: DeviceFacts, least: int) -> Fits:
     if memory is None:
-        return "unknown"
+        return "no" if least > device.memory else "unknown"
     if memory.high <= device.memory:
         return "yes"
     return "no" if memory.low > device.memory else "perhaps"
@@ -225,4 +243,4 @@ def _saves(attempt: AttemptSpec, steps: int) -> int:
 
 
 def _weights_on_disk(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from transformers import GenerationConfig
 
@@ -13,10 +14,31 @@ from tunesmith.training.chat_template import in_parts, wants_parts
 from tunesmith.training.model import context_length, load_config, load_tokenizer
 from tunesmith.training.reporting import Reporter
 from tunesmith.training.state import Progress, seeded
-from tunesmith.training.task import Task
 
 _PROMPT_CHARACTERS = 2_000
 _TEXT_CHARACTERS = 8_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model writes."""
+
+    text: str
+    """Without special tokens."""
+
+    tokens: int
+    """With the one that ends it."""
+
+
+class Answering(Protocol):
+    """What can be asked."""
+
+    def answer(self, prompt: Prompt, sampling: SamplingSpec, *, of_base: bool) -> Answer:
+        """Let the model go on with a prompt. `of_base`, before the first step only: let the base model do so.
+
+        Leaves the model in evaluation mode.
+        """
+        ...
 
 
 def require_prompts(attempt: AttemptSpec) -> None:
@@ -95,7 +117,7 @@ def generation_config(tokenizer: Any, sampling: SamplingSpec, stops: frozenset[i
 
 
 def report_samples(
-    task: Task, spec: JobSpec, progress: Progress, reporter: Reporter, poll: Callable[[], None]
+    asked: Answering, spec: JobSpec, progress: Progress, reporter: Reporter, poll: Callable[[], None]
 ) -> Progress:
     """Ask every prompt, report the answers, and return the progress with that done.
 
@@ -109,7 +131,7 @@ def report_samples(
         poll()
         start = time.monotonic()
         with seeded(seed):
-            answer = task.answer(prompt, spec.sampling, of_base=is_base)
+            answer = asked.answer(prompt, spec.sampling, of_base=is_base)
         texts.append(answer.text[:_TEXT_CHARACTERS])
         reporter.write(
             events.Sampled,

@@ -1,6 +1,6 @@
 """What a method gives the loop: the loop knows steps, a task knows what a sequence, a batch and a loss are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from tunesmith.spec.events import Portion
-from tunesmith.spec.job import Prompt, SamplingSpec
 from tunesmith.training.order import Order
+from tunesmith.training.reporting import Reporter
+from tunesmith.training.state import Progress
 
 TOKEN_ACCURACY = "token_accuracy"
 """The figure of tasks that learn tokens: the share of trained tokens that were the model's first choice."""
@@ -57,17 +58,6 @@ class MicroBatch(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a model writes."""
-
-    text: str
-    """Without special tokens."""
-
-    tokens: int
-    """With the one that ends it."""
-
-
 class Task(Protocol):
     """A model, its data and its loss."""
 
@@ -98,6 +88,15 @@ class Task(Protocol):
         """Loss and figures of one micro-batch."""
         ...
 
+    def stepped(self, step: int) -> None:
+        """The optimizer has done this step, from 1."""
+        ...
+
+    def sample(self, progress: Progress, reporter: Reporter, poll: Callable[[], None]) -> Progress:
+        """Ask the model the job's prompts, report its answers, and return the progress with that done. May leave the
+        model in evaluation mode; random generators go on as if nobody had asked."""
+        ...
+
     def lines(self, sequences: Sequence[int]) -> list[int]:
         """Lines of the training file that these sequences come from."""
         ...
@@ -114,13 +113,6 @@ class Task(Protocol):
 
     def take(self, portion: Portion) -> None:
         """From now on, put no more than this through the model. Recomputing, once begun, is not given up."""
-        ...
-
-    def answer(self, prompt: Prompt, sampling: SamplingSpec, *, of_base: bool) -> Answer:
-        """Let the model go on with a prompt. `of_base`, before the first step only: let the base model do so.
-
-        Leaves the model in evaluation mode.
-        """
         ...
 
     def save(self, folder: Path) -> None:

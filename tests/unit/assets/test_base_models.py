@@ -79,3 +79,32 @@ def test_a_broken_config_is_refused(tmp_path, config):
     (tmp_path / "broken" / "config.json").write_text(config)
     with pytest.raises(ModelLoadError, match=r"config\.json"):
         BaseModels({}, (tmp_path,)).find("broken")
+
+
+def _write_pipeline(folder, **parts):
+    for part, weights in parts.items():
+        _write(folder / part, weights)
+    index = {"_class_name": "FluxPipeline", **{part: ["diffusers", "Part"] for part in parts}}
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def test_a_model_in_parts_is_found_and_its_parts_are_no_models(root):
+    _write_pipeline(root / "flux", transformer="diffusion_pytorch_model.safetensors", vae="model.safetensors")
+    _write_pipeline(root / "owner" / "flux", transformer="diffusion_pytorch_model.safetensors")
+    models = BaseModels({}, (root,))
+    assert [model.name for model in models.listed()] == ["flux", "owner/flux", "owner/nested", "plain"]
+    assert models.find("owner/flux") == root / "owner" / "flux"
+
+
+def test_a_part_whose_weights_are_pickled_is_refused_by_name(root):
+    _write_pipeline(root / "flux", transformer="diffusion_pytorch_model.safetensors", vae="diffusion_pytorch_model.bin")
+    with pytest.raises(ModelLoadError, match=r"the weights of its vae only as pickle"):
+        BaseModels({}, (root,)).find("flux")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"_class_name": 3}'])
+def test_a_broken_index_of_parts_is_refused(root, content):
+    _write_pipeline(root / "flux", vae="model.safetensors")
+    (root / "flux" / "model_index.json").write_text(content)
+    with pytest.raises(ModelLoadError, match=r"model_index\.json"):
+        BaseModels({}, (root,)).find("flux")

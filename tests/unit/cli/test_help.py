@@ -47,6 +47,8 @@ def test_these_are_the_commands():
         "jobs artifacts",
         "jobs download",
         "jobs recipe",
+        "jobs integrations",
+        "jobs tensorboard",
         "data inspect",
         "datasets add",
         "datasets list",
@@ -88,7 +90,9 @@ def test_these_are_the_commands():
         "webhooks test",
         "webhooks deliveries",
         "webhooks redeliver",
+        "tiny-model image",
         "tiny-model text",
+        "tiny-model vision-language",
         "doctor",
     }
 
@@ -113,7 +117,13 @@ def test_the_page_names_the_command_and_its_options(path):
 
 def test_every_command_that_answers_data_can_answer_json():
     without = {path for path, command in COMMANDS.items() if "--json" not in _options(command)}
-    assert {" ".join(path) for path in without} == {"serve", "tiny-model text"}
+    assert {" ".join(path) for path in without} == {
+        "serve",
+        "jobs tensorboard",
+        "tiny-model image",
+        "tiny-model text",
+        "tiny-model vision-language",
+    }
 
 
 def test_no_command_takes_a_credential_on_its_command_line():

@@ -215,3 +215,10 @@ def test_an_unknown_model_exits_with_4_and_says_what_to_do(shell, rows):
 
 def test_logs_come_in_one_form_at_a_time(shell):
     assert shell.run("jobs", "logs", NO_SUCH_JOB, "--plot", "--json").code == 2
+
+
+@pytest.mark.parametrize("command", ["integrations", "tensorboard"])
+def test_trackers_of_a_job_that_is_not_there_are_not_found(shell, command):
+    done = shell.run("jobs", command, NO_SUCH_JOB)
+    assert done.code == 4
+    assert "No job has the id" in done.err

@@ -31,14 +31,18 @@ class Doors:
     """The doors that rendering goes through, with what a test puts behind them."""
 
     def __init__(self, events=(), logs=()):
-        self.jobs = self.produced_models = self
+        self.jobs = self.produced_models = self.storage = self
         self._events, self._logs = list(events), list(logs)
 
     def find(self, _id):
         return None
 
-    def events(self, _id, *, limit=None, newest_first=False):
-        return (self._events[::-1] if newest_first else self._events)[:limit]
+    def path(self, sha256):
+        return f"/files/{sha256}"
+
+    def events(self, _id, *, limit=None, newest_first=False, kinds=()):
+        found = [each for each in self._events if not kinds or each.kind in kinds]
+        return (found[::-1] if newest_first else found)[:limit]
 
     def logs(self, _id):
         return self._logs
@@ -108,7 +112,7 @@ CREATE = {
     "preprocessing_captioning_prompt": (TEXT | NULL, None),
 }  # fmt: skip
 
-ADDITIONS = {"priority"}
+ADDITIONS = {"priority", "source_secret", "base_model_secret"}
 CLOCKS = {name for name in TASK if name.endswith("_at")}
 
 
@@ -286,6 +290,41 @@ def test_fetching_is_told_when_it_is_over():
     events = (event(CREATED, state="validating"), fetch(CREATED + 1, 10, 10), event(CREATED + 2, state="queued"))
     found = preprocessing(job(State.QUEUED, REMOTE), *events)
     assert found == ("completed", 1, "2022-04-13T15:42:06.901Z", "2022-04-13T15:42:07.901Z")
+
+
+def pictures(at, stage, done, total):
+    return event(at, "pictures", stage=stage, done=done, total=total)
+
+
+def test_a_task_whose_pictures_are_prepared_is_preprocessing_with_its_stage_and_counts():
+    created = event(CREATED, state="validating")
+    waiting = render_task(image_job(State.VALIDATING), Doors([created]), log_bytes=1)
+    assert (waiting["status"], waiting["preprocessing_stage"], waiting["total_files_count"]) == ("PENDING", None, None)
+    told = [created, pictures(CREATED + 1, "downloading", 0, 3), pictures(CREATED + 2, "verifying", 2, 3)]
+    task = render_task(image_job(State.VALIDATING), Doors(told), log_bytes=1)
+    assert (task["status"], task["preprocessing_stage"]) == ("PREPROCESSING", "verifying")
+    assert (task["processed_files_count"], task["total_files_count"]) == (2, 3)
+    assert task["preprocessing_started_at"] == "2022-04-13T15:42:06.901Z"
+    assert (task["preprocessing_completed_at"], task["processed_dataset_path"]) == (None, None)
+    assert task["celery_preprocessing_task_id"] == f"{WIRE_ID}/pictures"
+    TrainingTask.model_validate(task)
+
+
+def test_a_task_whose_pictures_are_prepared_names_the_set_until_it_has_ended():
+    told = [pictures(CREATED + 1, "downloading", 0, 3), pictures(CREATED + 2, "completed", 2, 3)]
+    spec = image_job().spec
+    train = spec.data.train.model_copy(update={"sha256": "c" * 64})
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"train": train})})
+    for state, status, path in (
+        (State.QUEUED, "QUEUED", f"/files/{'c' * 64}"),
+        (State.RUNNING, "RUNNING", f"/files/{'c' * 64}"),
+        (State.SUCCEEDED, "COMPLETED", None),
+    ):
+        job = image_job(state).model_copy(update={"spec": spec})
+        task = render_task(job, Doors(told), log_bytes=1)
+        assert (task["status"], task["processed_dataset_path"]) == (status, path)
+        assert (task["preprocessing_stage"], task["processed_files_count"]) == ("completed", 2)
+        assert task["preprocessing_completed_at"] == "2022-04-13T15:42:07.901Z"
 
 
 # --- webhook ---------------------------------------------------------------------------------------------------------

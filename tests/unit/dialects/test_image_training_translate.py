@@ -1,8 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from tunesmith.dialects.image_training.captions import with_places_filled, with_trigger
-from tunesmith.dialects.image_training.transforms import TRANSFORMS, canonical_transforms
+from tunesmith.data.imaging.captions import with_places_filled, with_trigger
+from tunesmith.data.imaging.vocabulary import TRANSFORMS
+from tunesmith.dialects.image_training.transforms import canonical_transforms
 from tunesmith.dialects.image_training.translate import to_spec, to_submission
 from tunesmith.dialects.image_training.wire import TrainingTaskCreate
 from tunesmith.spec.errors import InvalidRequestError
@@ -220,7 +221,7 @@ def test_an_unknown_transform_is_named_with_all_known_ones():
         ({"type": "grayscale", "strength": 1}, "0.strength", "not a field"),
         ({"type": "blur", "params": {"radius": -1}}, "0.params.radius", "greater than 0"),
         ({"type": "blur", "params": {"radius": 1}, "radius": 2}, "0.radius", "params"),
-        ({"type": "blur", "params": 3}, "0.params", "dictionary"),
+        ({"type": "blur", "params": 3}, "0.params", "object"),
         ({"type": "pad_to_square", "color": "red"}, "0.color", "#"),
         ({"type": "auto_contrast", "cutoff": 50}, "0.cutoff", "less than 50"),
     ],

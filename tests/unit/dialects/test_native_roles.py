@@ -12,7 +12,9 @@ from tunesmith.access.keys import ApiKeys
 from tunesmith.access.organisations import Organisations
 from tunesmith.access.secrets import open_secrets
 from tunesmith.dialects import native
+from tunesmith.integrations._door import Integrations
 from tunesmith.jobs.service import Jobs
+from tunesmith.sources import Limits
 from tunesmith.spec.errors import TunesmithError
 from tunesmith.store.database import Database
 
@@ -45,6 +47,7 @@ def client_of(tmp_path):
             organisations=Organisations(database),
             keys=ApiKeys(database),
             secrets=secrets,
+            integrations=Integrations(database, secrets, Limits(max_bytes=1), caller, hub_url=None, mlflow_url=None),
             jobs=Jobs(database, admission=None, use=None, runs=tmp_path, wake=None, caller=caller),
         )
 

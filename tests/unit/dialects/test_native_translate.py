@@ -355,6 +355,12 @@ def test_what_nothing_follows_from_without_rows_to_evaluate_is_noted(services, p
     assert noted(services, **parts) == expected
 
 
+def test_pictures_may_name_the_credentials_that_they_are_fetched_with():
+    assert wire.SourceRequest(kind="images", id="source_images", secret="shop").secret == "shop"
+    with pytest.raises(ValidationError):
+        wire.SourceRequest(kind="file", id="a" * 32, secret="shop")
+
+
 @pytest.mark.parametrize(
     ("base", "source", "is_here"),
     [("here", "any", True), ("here", "hub", False), ("o/n", "any", False), ("o/n", "local", True)],

@@ -9,6 +9,8 @@ from tunesmith.access.secrets import open_secrets
 from tunesmith.dialects.openai.mounts import NEBIUS
 from tunesmith.dialects.openai.reading import read_create_job
 from tunesmith.dialects.openai.submit import submit
+from tunesmith.integrations._door import Integrations
+from tunesmith.sources import Limits
 from tunesmith.spec.errors import UnavailableError
 from tunesmith.store import secrets as rows
 from tunesmith.store.database import Database
@@ -41,6 +43,7 @@ def test_a_token_is_forgotten_whatever_ends_the_submission(database, tmp_path, f
     services = SimpleNamespace(
         caller=LOCAL,
         secrets=secrets,
+        integrations=Integrations(database, secrets, Limits(max_bytes=1), LOCAL, hub_url=None, mlflow_url=None),
         hub_url=None,
         files=SimpleNamespace(get=refuse),
         jobs=SimpleNamespace(submit=None),

@@ -216,7 +216,7 @@ def test_keys_that_nobody_knows_are_noted_by_nebius_rules_and_refused_by_openais
         "integrations": [{"type": "wandb", "wandb": {"project": "p", "mood": "good"}}],
         "extra_body": {"depth": 1},
     }
-    [note, _] = to_submission(read(**fields)).notes
+    [note] = to_submission(read(**fields)).notes
     assert note == (
         "Keys that are not known here and have no effect: "
         "'hyperparameters.speed', 'integrations.0.wandb.mood', 'colour', 'extra_body.depth'."

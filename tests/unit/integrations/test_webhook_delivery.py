@@ -6,7 +6,7 @@ from standardwebhooks import Webhook as Verifier
 
 from receiver import Slow, answering, lying, redirecting, resetting
 from running_server import wait_for
-from tunesmith.integrations._feeder import DELAYS
+from tunesmith.integrations.webhook import DELAYS
 from tunesmith.integrations.webhook.catalogue import EVENTS
 from tunesmith.spec.lifecycle import State
 from web_server import in_turn

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from stored_jobs import EMPTY_SERVICES, job_spec
 from tunesmith.access.caller import LOCAL
 from tunesmith.assets.content import ContentUse
+from tunesmith.assets.encoded_cache import EncodedCache
 from tunesmith.assets.models import BaseModels
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.devices import CPU
@@ -133,7 +134,9 @@ def house(tmp_path):
     use = ContentUse(storage)
     hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
     rows = RowCache(tmp_path / "rows", storage, 10_000_000)
-    resolver = InputResolver(database, BaseModels({"m": model}, ()), hub, storage, rows)
+    resolver = InputResolver(
+        database, BaseModels({"m": model}, ()), hub, storage, rows, EncodedCache(tmp_path / "encoded", 1)
+    )
     publisher = Publisher(storage, use, tmp_path / "models")
     runs = tmp_path / "jobs"
     yield House(

@@ -8,12 +8,16 @@ from rows import chat_rows
 from running_server import wait_for
 from stored_jobs import job_spec, plan
 from tunesmith.access.secrets import open_secrets
+from tunesmith.assets.encoded_cache import EncodedCache
 from tunesmith.assets.models import BaseModels
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.jobs.admission import Admission
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.jobs.inputs import InputResolver
+from tunesmith.jobs.pictures.captioning import Captioner
+from tunesmith.jobs.pictures.collecting import Collector
+from tunesmith.jobs.pictures.preparing import Pictures
 from tunesmith.runners import Exit
 from tunesmith.sources import Limits
 from tunesmith.sources.hub.models import HubModels
@@ -35,7 +39,8 @@ def admission(house, tmp_path, plans_may_end):
     hub = HubModels(tmp_path / "hub", None, Limits(max_bytes=10_000_000))
     secrets = open_secrets(house.database, tmp_path / "keys")
     fetcher = Fetcher(house.database, {}, hub, bases, secrets, house.storage, PictureGatherer(None, 0))
-    resolver = InputResolver(house.database, bases, hub, house.storage, RowCache(tmp_path / "r", house.storage, 10**7))
+    rows = RowCache(tmp_path / "r", house.storage, 10**7)
+    resolver = InputResolver(house.database, bases, hub, house.storage, rows, EncodedCache(tmp_path / "encoded", 1))
     runner = house.runner
     runner.orders = []
 
@@ -51,7 +56,13 @@ def admission(house, tmp_path, plans_may_end):
         return None if is_plan and not plans_may_end.is_set() else Exit(code=0)
 
     runner.start, runner.poll = start, poll
-    return Admission(house.database, runner, fetcher, resolver, house.storage, tmp_path / "checks", "adjust")
+    captioner = Captioner(runner, bases, None, tmp_path / "captions")
+    pictures = Pictures(
+        Collector(house.database, fetcher, house.storage), captioner, house.storage, tmp_path / "pictures"
+    )
+    return Admission(
+        house.database, runner, fetcher, resolver, house.storage, tmp_path / "checks", "adjust", pictures=pictures
+    )
 
 
 def test_a_submission_does_not_wait_for_plans(house, admission, plans_may_end):

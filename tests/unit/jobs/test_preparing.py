@@ -13,6 +13,7 @@ from stored_jobs import job_spec, plan
 from tunesmith.access.caller import LOCAL, Caller, Role
 from tunesmith.access.secrets import open_secrets
 from tunesmith.assets.content import ContentUse
+from tunesmith.assets.encoded_cache import EncodedCache
 from tunesmith.assets.models import BaseModels
 from tunesmith.assets.row_cache import RowCache
 from tunesmith.data.row_pictures import RowPictures
@@ -20,6 +21,9 @@ from tunesmith.jobs.admission import Admission
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.jobs.inputs import InputResolver
+from tunesmith.jobs.pictures.captioning import Captioner
+from tunesmith.jobs.pictures.collecting import Collector
+from tunesmith.jobs.pictures.preparing import Pictures
 from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.service import Jobs
 from tunesmith.runners import Exit
@@ -105,7 +109,7 @@ def place(house, tmp_path):
     gatherer = PictureGatherer(lambda address, _most: shelf.pictures[address], 1_000_000)
     fetcher = Fetcher(house.database, {"s3": shelf, "http": shelf}, hub, bases, secrets, house.storage, gatherer)
     rows = RowCache(tmp_path / "rows", house.storage, 10_000_000)
-    resolver = InputResolver(house.database, bases, hub, house.storage, rows)
+    resolver = InputResolver(house.database, bases, hub, house.storage, rows, EncodedCache(tmp_path / "encoded", 1))
     runner = house.runner
 
     def start(run, device):
@@ -115,7 +119,18 @@ def place(house, tmp_path):
         return {"pid": len(runner.runs)}
 
     runner.start = start
-    admission = Admission(house.database, runner, fetcher, resolver, house.storage, tmp_path / "checks", "adjust")
+    collector = Collector(house.database, fetcher, house.storage)
+    captioner = Captioner(runner, bases, None, tmp_path / "checks")
+    admission = Admission(
+        house.database,
+        runner,
+        fetcher,
+        resolver,
+        house.storage,
+        tmp_path / "checks",
+        "adjust",
+        pictures=Pictures(collector, captioner, house.storage, tmp_path / "pictures"),
+    )
     use = ContentUse(house.storage)
 
     def jobs_of(caller):

@@ -36,7 +36,7 @@ def test_answers_are_listed_by_step_and_prompt_with_the_base_models_beside(house
     ]
     assert answer["data"][0] | {"id": "", "at": 0} == {
         "id": "", "attempt": 1, "at": 0, "step": 0, "number": 0, "prompt": "Who?\n", "text": "answer 0 of step 0",
-        "file": None, "base": None, "tokens": 3, "seconds": 0.25,
+        "file": None, "seed": None, "base": None, "tokens": 3, "seconds": 0.25,
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ ROWS = {
     "reward": preferences,
     "sft": chat,
 }
+ON_TEXT = [name for name, method in METHODS.items() if "text" in method.MODALITIES]
 SCORING = ("classification", "reward")
 
 
@@ -44,7 +45,7 @@ def test_importing_a_method_imports_no_torch(name):
 
 
 @pytest.mark.parametrize("adapter", [LORA, None], ids=["lora", "full"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ON_TEXT)
 def test_a_method_checks_trains_scores_and_exports(name, adapter, tiny_model, tmp_path, signals_kept):
     train = write_rows(tmp_path / "train.jsonl", ROWS[name](8))
     _, checked = run(order(name, tiny_model, train, purpose="check"), tmp_path / "check")
@@ -59,7 +60,7 @@ def test_a_method_checks_trains_scores_and_exports(name, adapter, tiny_model, tm
     assert done.logit_change > 0
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "sft"])
+@pytest.mark.parametrize("name", [name for name in ON_TEXT if name != "sft"])
 def test_rows_of_another_shape_are_refused_at_the_check_with_their_line(name, tiny_model, tmp_path, signals_kept):
     rows = write_rows(tmp_path / "train.jsonl", chat(2))
     code, events = run(order(name, tiny_model, rows, purpose="check"), tmp_path / "run")
@@ -80,7 +81,7 @@ def test_a_label_that_is_no_class_is_named_with_its_line(label, tiny_model, tmp_
     assert events[-1].error.message == f"Line 1: {asked}, got {label!r}."
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "sft"])
+@pytest.mark.parametrize("name", [name for name in ON_TEXT if name != "sft"])
 def test_packing_is_refused_where_rows_are_compared_or_judged(name, tiny_model, tmp_path, signals_kept):
     rows = write_rows(tmp_path / "train.jsonl", ROWS[name](4))
     code, events = run(order(name, tiny_model, rows, purpose="check", packing=True), tmp_path / "run")
@@ -88,7 +89,7 @@ def test_packing_is_refused_where_rows_are_compared_or_judged(name, tiny_model, 
     assert (events[-1].error.code, events[-1].error.param) == ("unsupported", "data.packing")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ON_TEXT)
 def test_a_method_that_cannot_train_the_asked_task_says_which_it_can(name, tiny_model, tmp_path, signals_kept):
     rows = write_rows(tmp_path / "train.jsonl", ROWS[name](4))
     wrong, right = "sequence_classification", "causal_lm"
@@ -112,6 +113,11 @@ def test_a_method_that_cannot_train_the_asked_task_says_which_it_can(name, tiny_
         ("kto", {"undesirable_weight": -1}),
         ("reward", {"center_coefficient": -0.1}),
         ("classification", {"labels": 1}),
+        ("text_to_image", {"caption_dropout": 1.1}),
+        ("text_to_image", {"ema_decay": 1.0}),
+        ("text_to_image", {"timestep_sampling": "logit"}),
+        ("text_to_image", {"noise_schedule": "ddpm"}),
+        ("text_to_image", {"sample_width": 0}),
     ],
 )
 def test_parameters_out_of_range_are_refused(name, parameters):

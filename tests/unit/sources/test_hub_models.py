@@ -297,3 +297,42 @@ def test_only_a_full_commit_is_fetched(models):
     for commit in ("main", "abc", "../x", "A" * 40):
         with pytest.raises(InvalidRequestError, match="no full name of a commit"):
             models.fetch("owner/model", commit, None, nothing)
+
+
+IN_PARTS = {
+    "model_index.json": b'{"_class_name": "FluxPipeline"}',
+    "scheduler/scheduler_config.json": b"{}",
+    "text_encoder/config.json": b"{}",
+    "text_encoder/model.safetensors": WEIGHTS,
+    "tokenizer/merges.txt": b"a b",
+    "tokenizer_2/spiece.model": b"pieces",
+    "transformer/config.json": b"{}",
+    "transformer/diffusion_pytorch_model-00001-of-00002.safetensors": WEIGHTS,
+    "transformer/diffusion_pytorch_model-00002-of-00002.safetensors": WEIGHTS,
+    "transformer/diffusion_pytorch_model.safetensors.index.json": b"{}",
+}
+BESIDE_PARTS = {
+    "flux1-dev.safetensors": WEIGHTS,
+    "ae.safetensors": WEIGHTS,
+    "text_encoder/model.fp16.safetensors": WEIGHTS,
+    "text_encoder/pytorch_model.bin": b"pickle",
+    "vae/../../escape.json": b"{}",
+    "transformer/deeper/config.json": b"{}",
+    "README.md": b"# model",
+    "dev_grid.jpg": b"picture",
+}
+
+
+def test_a_model_in_parts_is_fetched_with_all_of_them_and_nothing_twice(models, hub, tmp_path):
+    commit = hub.publish("model", "owner/flux", {**IN_PARTS, **BESIDE_PARTS})
+    assert models.probe("owner/flux", None, None) == Found(bytes=sum(map(len, IN_PARTS.values())), version=commit)
+    folder = models.fetch("owner/flux", commit, None, nothing)
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == IN_PARTS
+    assert not list(tmp_path.rglob("escape.json"))
+
+
+def test_a_model_in_parts_without_safe_weights_is_refused(models, hub):
+    hub.publish("model", "owner/flux", {"model_index.json": b"{}", "vae/diffusion_pytorch_model.bin": b"pickle"})
+    with pytest.raises(ModelLoadError, match=r"vae/diffusion_pytorch_model\.bin"):
+        models.probe("owner/flux", None, None)

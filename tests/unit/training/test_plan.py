@@ -234,9 +234,9 @@ def test_a_model_that_cannot_fit_is_refused_with_what_would(huge_model, tmp_path
 
 
 def test_a_shortage_that_rounding_would_hide_is_told_in_bytes(tiny_model, tmp_path, rows):
-    order = {"rows": 40, "device": CPU}
-    plan = planned(attempt(tiny_model, rows, purpose="plan", **order), tmp_path / "plan")
-    short = order | {"device": {"name": "cpu", "memory": plan.memory.low - 1}}
+    least = attempt(tiny_model, rows, purpose="plan", rows=40, device={"name": "cpu", "memory": 1})
+    plan = planned(least, tmp_path / "plan")  # by the smallest passes that there are
+    short = {"rows": 40, "device": {"name": "cpu", "memory": plan.memory.low - 1}}
     [failed] = of_kind(run(attempt(tiny_model, rows, purpose="check", **short), tmp_path / "check")[1], Failed)
     assert f"at least {plan.memory.low:,} bytes of memory" in failed.error.message
     assert f"(cpu) has {plan.memory.low - 1:,} bytes." in failed.error.message

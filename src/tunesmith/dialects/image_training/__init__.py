@@ -15,6 +15,7 @@ PREFIXES = ("/api/v1/training",)
 _FIELDS = {
     "model.base": "base_model_path",
     "model.modality": "base_model_path",
+    "model.secret": "base_model_secret",
     "data.images.sources": "source_images",
     "data.images.trigger_word": "trigger_word",
     "data.images.captioning": "preprocessing_captioning_strategy",

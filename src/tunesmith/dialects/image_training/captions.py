@@ -1,22 +1,8 @@
-"""Trigger words in prompts and captions, as ai-toolkit places them."""
+"""The text that a captioning strategy works with."""
 
+from tunesmith.data.imaging.captions import with_places_filled, with_trigger
 from tunesmith.dialects.image_training.wire import CaptioningStrategy
 from tunesmith.spec.errors import InvalidRequestError
-
-_PLACES = ("[trigger]", "[name]")
-
-
-def with_places_filled(text: str, trigger: str) -> str:
-    """A text with the trigger word wherever it says `[trigger]` or `[name]`."""
-    for place in _PLACES:
-        text = text.replace(place, trigger)
-    return text
-
-
-def with_trigger(caption: str, trigger: str) -> str:
-    """A caption that holds the trigger word: in its places, or in front where it would be absent."""
-    filled = with_places_filled(caption, trigger)
-    return filled if trigger in filled else f"{trigger} {filled}"
 
 
 def caption_prompt(strategy: CaptioningStrategy, prompt: str | None, trigger: str) -> str | None:

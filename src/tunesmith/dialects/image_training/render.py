@@ -19,7 +19,7 @@ from tunesmith.dialects.image_training.wire import (
     TrainingType,
 )
 from tunesmith.spec.job import JobSpec, prompt_text
-from tunesmith.spec.lifecycle import State
+from tunesmith.spec.lifecycle import TERMINAL, State
 from tunesmith.store.events import Event
 from tunesmith.store.jobs import Job
 
@@ -52,10 +52,12 @@ _OPTIMIZERS = {"adamw_8bit": "adamw8bit"}
 def render_task(job: Job, services: Services, *, log_bytes: int) -> dict[str, Any]:
     """A `TrainingTask` with what its log and its events tell: `logs`, `updated_at` and the fields of preprocessing."""
     [newest] = services.jobs.events(job.id, limit=1, newest_first=True)
+    prepared = _preparation(job, services) if job.spec.data.images else {}
     first = services.jobs.events(job.id, limit=_FIRST_EVENTS) if _may_be_fetched(job.spec) else []
     return {
         **render_job(job, services),
         **_preprocessing(job, first),
+        **prepared,
         "updated_at": clock(newest.at),
         "logs": end_of_log(services.jobs.logs(job.id), log_bytes),
     }
@@ -174,6 +176,28 @@ def _may_be_fetched(spec: JobSpec) -> bool:
     is_model = spec.model.source == "hub" or (start is not None and start.kind == "hub")
     sources = (spec.data.train, spec.data.validation)
     return is_model or any(source and source.kind not in ("file", "dataset") for source in sources)
+
+
+def _preparation(job: Job, services: Services) -> dict[str, Any]:
+    """How far the pictures are, by the events of their preparation. A job whose pictures are being prepared is not
+    waiting any more."""
+    told = services.jobs.events(job.id, limit=1, newest_first=True, kinds=("pictures",))
+    if not told:
+        return {}
+    [first] = services.jobs.events(job.id, limit=1, kinds=("pictures",))
+    newest = told[0]
+    is_completed = newest.data["stage"] == "completed"
+    sha256 = job.spec.data.train.sha256 if job.state not in TERMINAL else None  # it goes when the job has ended
+    return {
+        "status": (TrainingStatus.PREPROCESSING if job.state is State.VALIDATING else _STATUS[job.state]).value,
+        "celery_preprocessing_task_id": f"{render_id(job.id)}/pictures",
+        "processed_dataset_path": str(services.storage.path(sha256)) if sha256 else None,
+        "preprocessing_stage": newest.data["stage"],
+        "processed_files_count": newest.data["done"],
+        "total_files_count": newest.data["total"],
+        "preprocessing_started_at": clock(first.at),
+        "preprocessing_completed_at": clock(newest.at) if is_completed else None,
+    }
 
 
 def _preprocessing(job: Job, events: Sequence[Event]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from tunesmith.dialects.image_training.wire import (
     TrainingTask,
     TrainingTaskCreate,
 )
-from tunesmith.spec.errors import UnsupportedError
 from tunesmith.store.jobs import Job
 
 Skip = Annotated[int, Query(ge=0, le=10_000)]
@@ -76,15 +75,14 @@ def routes() -> APIRouter:
 
 
 def _submit(services: Services, body: TrainingTaskCreate) -> Job:
-    spec = to_spec(body)
-    try:
-        with services.webhooks.kept(body.webhook_url, "image_training", param="webhook_url") as integrations:
-            return services.jobs.submit(spec, to_submission(body, spec, integrations))
-    except UnsupportedError as error:
-        if error.param != "method.kind":
-            raise
-        raise UnsupportedError(
-            f"This server has no engine for training on pictures, so no training_type is available: {error.message}",
-            param=error.param,
-            hint="Text can be trained through the server's other APIs.",
-        ) from error
+    spec = to_spec(
+        body,
+        of_pictures=_secret(services, body.source_secret, "source_secret"),
+        of_model=_secret(services, body.base_model_secret, "base_model_secret"),
+    )
+    with services.webhooks.kept(body.webhook_url, "image_training", param="webhook_url") as integrations:
+        return services.jobs.submit(spec, to_submission(body, spec, integrations))
+
+
+def _secret(services: Services, named: str | None, param: str) -> str | None:
+    return services.secrets.find(services.caller.org, named, param=param).id if named else None

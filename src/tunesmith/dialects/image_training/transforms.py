@@ -1,118 +1,17 @@
-"""What can be done to pictures before training: names, and typed parameters of each.
+"""Transforms as requests spell them. The seed leaves the vocabulary open; ours is in `data/imaging/vocabulary.py`.
 
-The seed leaves the vocabulary open; this one is ours. Pictures are taken through the list in its order.
+Pictures are taken through the list in its order.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import ValidationError
 
-from tunesmith.dialects._wire import Wire, to_error
+from tunesmith.data.imaging.vocabulary import TRANSFORMS
+from tunesmith.dialects._wire import to_error
 from tunesmith.spec.errors import InvalidRequestError
-
-Pixels = Annotated[int, Field(ge=1, le=8192)]
-Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Nothing(Wire):
-    """No parameters."""
-
-
-class Size(Wire):
-    """A rectangle."""
-
-    width: Pixels
-    height: Pixels
-
-
-class MaxSide(Wire):
-    """A limit of the longer side."""
-
-    pixels: Pixels
-
-
-class Box(Wire):
-    """A rectangle in a picture; left and top count from 0."""
-
-    left: int = Field(ge=0, le=65_535)
-    top: int = Field(ge=0, le=65_535)
-    width: Annotated[int, Field(ge=1, le=65_535)]
-    height: Annotated[int, Field(ge=1, le=65_535)]
-
-
-class Background(Wire):
-    """What fills empty or transparent places."""
-
-    color: Color = "#ffffff"
-
-
-class Rotation(Wire):
-    """A turn to the right. The picture grows so that nothing is cut."""
-
-    degrees: float = Field(ge=-360, le=360)
-    color: Color = "#ffffff"
-
-
-class Factor(Wire):
-    """1 leaves a picture as it is."""
-
-    factor: float = Field(ge=0, le=10)
-
-
-class Jitter(Wire):
-    """The most by which each may change, drawn for every picture by the job's seed."""
-
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    saturation: Share = 0.0
-    hue: float = Field(default=0.0, ge=0, le=0.5)
-
-
-class Blur(Wire):
-    """Gaussian."""
-
-    radius: float = Field(gt=0, le=100)
-    """In pixels."""
-
-
-class Cutoff(Wire):
-    """Percent of the darkest and of the lightest pixels that are left out of account."""
-
-    cutoff: float = Field(default=0.0, ge=0, lt=50)
-
-
-class Likeness(Wire):
-    """How many of the 64 bits of their perceptual hashes may differ between two pictures that count as the same."""
-
-    max_distance: int = Field(default=0, ge=0, le=63)
-
-
-TRANSFORMS: dict[str, type[Wire]] = {
-    "resize": Size,
-    "max_side": MaxSide,
-    "center_crop": Size,
-    "square_crop": Nothing,
-    "pad_to_square": Background,
-    "crop_box": Box,
-    "flip_horizontal": Nothing,
-    "rotate": Rotation,
-    "exif_orient": Nothing,
-    "convert_rgb": Nothing,
-    "flatten_alpha": Background,
-    "grayscale": Nothing,
-    "brightness": Factor,
-    "contrast": Factor,
-    "color_jitter": Jitter,
-    "sharpen": Factor,
-    "blur": Blur,
-    "auto_contrast": Cutoff,
-    "dedupe": Likeness,
-    "min_size_filter": Size,
-}
-"""Every transform with its parameters."""
 
 _FIELD = "preprocessing_transforms"
 _NAMES = ("type", "name", "method")

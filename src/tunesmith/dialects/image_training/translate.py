@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from tunesmith.data.imaging.captions import with_places_filled
 from tunesmith.dialects.image_training.addresses import check_source_images, check_webhook, shown, shown_host
-from tunesmith.dialects.image_training.captions import caption_prompt, with_places_filled
+from tunesmith.dialects.image_training.captions import caption_prompt
 from tunesmith.dialects.image_training.transforms import canonical_transforms
 from tunesmith.dialects.image_training.wire import (
     KEPT_SAVES,
@@ -44,17 +45,18 @@ _CAPTION_TOKENS = 512
 _WEIGHT_DECAY = 0.01
 
 
-def to_spec(request: TrainingTaskCreate) -> JobSpec:
-    """The canonical description of the asked training.
+def to_spec(request: TrainingTaskCreate, *, of_pictures: str | None = None, of_model: str | None = None) -> JobSpec:
+    """The canonical description of the asked training, with the ids of the credentials for its pictures and for its
+    base model.
 
     Raises:
         InvalidRequestError: an address, a transform or the captioning cannot be used; `param` is the wire's path.
     """
     return JobSpec(
-        model=ModelSpec(base=request.base_model_path, dtype="bfloat16", modality="image"),
+        model=ModelSpec(base=request.base_model_path, dtype="bfloat16", modality="image", secret=of_model),
         init_from=None,
         data=DataSpec(
-            train=DataSource(kind="images", id="source_images", sha256=None),
+            train=DataSource(kind="images", id="source_images", sha256=None, secret=of_pictures),
             validation=None,
             max_length=_CAPTION_TOKENS,
             over_long="truncate",

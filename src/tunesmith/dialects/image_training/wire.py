@@ -148,6 +148,12 @@ class TrainingTaskCreate(Wire):
     priority: Annotated[TaskPriority, Field(strict=False), _OR_NULL] = TaskPriority.NORMAL
     """Task priority affecting queue position. An addition to the origin's schema"""
 
+    source_secret: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    """Id or name of the stored credentials for source images. An addition to the origin's schema"""
+
+    base_model_secret: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    """Id or name of the stored token for the hub of the base model. An addition to the origin's schema"""
+
     @model_validator(mode="before")
     @classmethod
     def _null_means_the_default(cls, data: Any) -> Any:

@@ -14,6 +14,7 @@ from tunesmith.dialects.native import (
     events,
     exports,
     files,
+    integrations,
     jobs,
     logs,
     models,
@@ -43,7 +44,7 @@ def routes() -> APIRouter:
     router = APIRouter(prefix=PREFIXES[0], responses=REFUSALS, dependencies=[Depends(require_known_keys)])
     for part in (jobs, events, samples, receipt, recipes, logs, artifacts, files, datasets):
         router.include_router(part.routes())
-    for part in (exports, pushes, models, secrets, organisation, webhooks):
+    for part in (exports, pushes, models, secrets, organisation, webhooks, integrations):
         router.include_router(part.routes())
     return router
 

@@ -88,6 +88,9 @@ class JobAnswer(Frozen):
     model: str | None
     """Id of the produced model."""
 
+    tracking_url: str | None
+    """Where the job can be followed in a tracker."""
+
 
 class Remote(Frozen):
     """A part of a spec that lies elsewhere."""
@@ -108,7 +111,7 @@ class Validation(Frozen):
 
     notes: list[str]
     complete: bool
-    """Whether everything is on this server and was checked. Else a job would begin as `validating`."""
+    """Whether everything is on this server, prepared and checked. Else a job would begin as `validating`."""
 
     remote: list[Remote]
     """Fetched before the training, unless this server has them already."""
@@ -118,8 +121,8 @@ class Planned(Validation):
     """What a request would cost."""
 
     plan: Plan | None
-    """None while something is elsewhere: its rows and model are not known, and `remote` names it. Also none where the
-    model reads pictures, which only a job gathers."""
+    """None while something is elsewhere: its rows and model are not known, and `remote` names it. None for pictures,
+    also those that rows show: what they come to is known once a job has gathered them, and stands in its plan."""
 
 
 class Waiting(Frozen):
@@ -150,7 +153,8 @@ class EventAnswer(Frozen):
     at: float
     level: Literal["info", "warn", "error"]
     kind: str
-    """A kind of `spec/events.py`, or `state`, `note`, `fetch` and `plan` for what the server itself reports."""
+    """A kind of `spec/events.py`, or `state`, `note`, `fetch`, `pictures` and `plan` for what the server itself
+    reports."""
 
     message: str
     data: dict[str, Any]
@@ -188,7 +192,10 @@ class SampleAnswer(Frozen):
     """At most 8,000 characters; none where the answer is a picture."""
 
     file: str | None
-    """Name of the picture."""
+    """Name of the picture; `/samples/{sample_id}/picture` sends it."""
+
+    seed: int | None
+    """Of the picture's noise; none for a text."""
 
     base: str | None
     """What the base model answered; none at step 0."""

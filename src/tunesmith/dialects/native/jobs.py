@@ -21,7 +21,7 @@ from tunesmith.dialects.native.effects import notes_on
 from tunesmith.dialects.native.inputs import to_spec
 from tunesmith.dialects.native.paging import After, Limit, page
 from tunesmith.dialects.native.render import to_checkpoint, to_job, to_validation
-from tunesmith.dialects.native.translate import to_submission
+from tunesmith.dialects.native.translate import to_submission, to_wishes
 from tunesmith.dialects.native.wire import JobBody, JobRequest, PriorityRequest
 from tunesmith.spec.lifecycle import State
 from tunesmith.spec.plan import Plan
@@ -62,7 +62,9 @@ def routes() -> APIRouter:  # noqa: C901 - a list of routes
         """Accept a job. What lies elsewhere is looked for before the answer, and fetched after it."""
         spec = to_spec(services, body.spec)
         notes = notes_on(services, body.spec)
-        return to_job(services.jobs.submit(spec, to_submission(body, notes=notes, idempotency_key=idempotency_key)))
+        with services.integrations.kept(to_wishes(body)) as kept:
+            submission = to_submission(body, notes=notes, idempotency_key=idempotency_key, integrations=kept)
+            return to_job(services.jobs.submit(spec, submission))
 
     @router.post("/jobs:validate", summary="Check a job")
     def validate(services: Opened, body: JobBody) -> Validation:

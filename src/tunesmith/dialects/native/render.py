@@ -67,6 +67,7 @@ def to_job(job: Job) -> JobAnswer:
         resumes=list(job.resumes),
         error=job.error,
         model=job.model_id,
+        tracking_url=job.tracking_url,
     )
 
 
@@ -83,9 +84,13 @@ def to_remote(spec: JobSpec) -> list[Remote]:
     """The parts of a spec that lie elsewhere."""
     found = []
     for field, source in (("train", spec.data.train), ("validation", spec.data.validation)):
-        if source is not None and source.kind not in ("file", "dataset"):
+        if source is not None and source.kind not in ("file", "dataset", "images"):
             address = without_query(source.id)
             found.append(Remote(field=f"spec.data.{field}", address=address, revision=source.revision))
+    for number, address in enumerate(spec.data.images.sources if spec.data.images else ()):
+        if "://" in address:  # else it is an uploaded file
+            shown = without_query(address)
+            found.append(Remote(field=f"spec.data.images.sources.{number}", address=shown, revision=None))
     if spec.model.source == "hub":
         found.append(Remote(field="spec.model.base", address=spec.model.base, revision=spec.model.revision))
     if spec.init_from is not None and spec.init_from.kind == "hub":

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tunesmith.dialects.native.wire import JobRequest, SourceKind, SourceRequest, SpecRequest
-from tunesmith.spec.job import MAX_EPOCHS, DataSource, JobSpec, Submission
+from tunesmith.integrations import Wish
+from tunesmith.integrations._door import notes_on
+from tunesmith.spec.job import MAX_EPOCHS, DataSource, IntegrationSpec, JobSpec, Submission
 
 FULL_LEARNING_RATE = 1e-5
 """Where all weights are tuned and no rate is given."""
@@ -31,6 +33,8 @@ def filled(
     optimization, given = values["optimization"], request.optimization.model_fields_set
     if request.adapter is None and "learning_rate" not in given:
         optimization["learning_rate"] = FULL_LEARNING_RATE
+    if request.model.modality == "image" and "over_long" not in request.data.model_fields_set:
+        values["data"]["over_long"] = "truncate"
     if request.optimization.max_steps is not None and "epochs" not in given:
         optimization["epochs"] = MAX_EPOCHS
     return JobSpec.model_validate(values)
@@ -45,8 +49,26 @@ def kind_of(source: SourceRequest) -> SourceKind:
     return "file" if source.file is not None else "dataset"
 
 
-def to_submission(request: JobRequest, *, notes: Iterable[str], idempotency_key: str | None) -> Submission:
-    """What travels beside the spec. `notes` tell what has no effect."""
+def to_wishes(request: JobRequest) -> list[Wish]:
+    """The integrations that a request asks for."""
+    asked = request.integrations
+    wishes = {"mlflow": asked.mlflow, "wandb": asked.wandb, "hub": asked.hub} if asked is not None else {}
+    return [
+        Wish(kind, wish.model_dump(mode="json", exclude={"secret"}), f"integrations.{kind}", secret=wish.secret)
+        for kind, wish in wishes.items()
+        if wish is not None
+    ]
+
+
+def to_submission(
+    request: JobRequest,
+    *,
+    notes: Iterable[str],
+    idempotency_key: str | None,
+    integrations: tuple[IntegrationSpec, ...] = (),
+) -> Submission:
+    """What travels beside the spec. `notes` tell what has no effect; `integrations` are those of the request as they
+    are kept."""
     return Submission(
         dialect="native",
         request=_kept(request),
@@ -57,7 +79,8 @@ def to_submission(request: JobRequest, *, notes: Iterable[str], idempotency_key:
         priority=request.priority,
         when_busy=request.when_busy,
         idempotency_key=idempotency_key,
-        notes=tuple(notes),
+        integrations=integrations,
+        notes=(*notes, *notes_on(integrations)),
     )
 
 

@@ -107,7 +107,7 @@ class SourceRequest(Frozen):
         named = [each for each in (self.file, self.dataset, self.address, self.kind) if each is not None]
         if len(named) != 1 or (self.kind is None) != (self.id is None):
             raise ValueError("name the rows by exactly one of `file`, `dataset` and `address`, or by `kind` with `id`")
-        has_address = self.address or self.kind not in (None, "file", "dataset", "images")
+        has_address = self.address or self.kind not in (None, "file", "dataset")
         if not has_address and (self.region or self.revision or self.secret):
             raise ValueError("`region`, `revision` and `secret` belong to an address")
         return self
@@ -123,7 +123,8 @@ class DataRequest(Frozen):
     """Tokens per sequence. A model with a shorter context lowers it; the job says so in an event."""
 
     over_long: Literal["drop", "truncate", "refuse"] = "drop"
-    """What happens to rows of more than `max_length` tokens. They are counted and named in an event."""
+    """What happens to rows of more than `max_length` tokens. They are counted and named in an event. Unless said,
+    `truncate` for captions of pictures."""
 
     packing: bool = False
     """Whether `batch_size` counts packed sequences of up to `max_length` tokens (true) or rows (false)."""
@@ -271,6 +272,57 @@ class SpecRequest(Frozen):
     """None = what the server gives a job by itself."""
 
 
+class MlflowRequest(Frozen):
+    """A run on an MLflow server."""
+
+    tracking_uri: Text
+    """Address of the server."""
+
+    experiment_name: Name = "tunesmith"
+    run_name: Name | None = None
+    """Unless said, the job's name."""
+
+    tags: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=64)
+    secret: Text | None = None
+    """Stored credentials, by id or name; unless said, those called `mlflow` if they are for this server."""
+
+
+class WandbRequest(Frozen):
+    """A run at Weights & Biases."""
+
+    project: Name = "tunesmith"
+    entity: Name | None = None
+    """User or team; unless said, the key's own."""
+
+    name: Name | None = None
+    """Unless said, the job's name."""
+
+    tags: Annotated[tuple[LabelKey, ...], Field(max_length=64)] = ()
+    secret: Text | None = None
+    """Stored key, by id or name; unless said, the one called `wandb`. Without any, the run is written to files."""
+
+
+class HubRequest(Frozen):
+    """A repository on the hub for the result."""
+
+    output_repo_name: Text
+    """`owner/name`; made if there is none."""
+
+    private: bool = True
+    """Of a repository that has to be made."""
+
+    secret: Text
+    """Stored token, by id or name."""
+
+
+class IntegrationsRequest(Frozen):
+    """Services that are told of the job, or get its result."""
+
+    mlflow: MlflowRequest | None = None
+    wandb: WandbRequest | None = None
+    hub: HubRequest | None = None
+
+
 class JobRequest(Frozen):
     """A job."""
 
@@ -312,6 +364,9 @@ class JobRequest(Frozen):
 
     when_busy: Literal["queue", "reject"] = "queue"
     """Whether to wait, or to be refused with 409 while another job waits or runs."""
+
+    integrations: IntegrationsRequest | None = None
+    """Services that are told of the job, or get its result."""
 
 
 def _strictly(value: Any, check: ValidatorFunctionWrapHandler) -> Any:

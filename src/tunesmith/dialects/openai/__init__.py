@@ -18,6 +18,7 @@ from tunesmith.dialects.openai import (
     permissions,
     render,
     uploads,
+    webhook_endpoints,
 )
 from tunesmith.dialects.openai.answers import REFUSALS
 from tunesmith.dialects.openai.fields import FIELDS
@@ -42,6 +43,7 @@ def routes() -> APIRouter:
     for mount in MOUNTS:
         for part in (files, uploads, jobs, permissions, grading, models, custom_models):
             router.include_router(part.routes(mount))
+    router.include_router(webhook_endpoints.routes())
     return router
 
 

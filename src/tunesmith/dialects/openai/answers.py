@@ -137,6 +137,44 @@ class Deleted(Frozen):
     deleted: Literal[True]
 
 
+class WebhookEndpoint(Frozen):
+    """A receiver that is told of jobs."""
+
+    id: str
+    object: Literal["webhook_endpoint"]
+    created_at: int
+    updated_at: int
+    event_types: list[str]
+    name: str
+    signing_secret_hint: str | None
+    url: str
+    """Scheme and host of the URL."""
+
+
+class WebhookEndpointWithSecret(WebhookEndpoint):
+    """A receiver whose signing secret was just made."""
+
+    signing_secret: str
+    """What messages are signed with. It is not shown again."""
+
+
+class WebhookEndpointTest(Frozen):
+    """What a receiver answered to a sample."""
+
+    object: Literal["webhook_endpoint.test"]
+    event_type: str
+    status_code: int
+    success: Literal[True]
+    webhook_endpoint_id: str
+
+
+class EventTypes(Frozen):
+    """What receivers can be told of."""
+
+    object: Literal["list"]
+    data: list[str]
+
+
 class File(Frozen):
     """A file's description."""
 

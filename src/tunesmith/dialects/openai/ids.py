@@ -3,7 +3,13 @@
 import re
 import uuid
 
-from tunesmith.spec.errors import FileNotFoundInStoreError, InvalidRequestError, JobNotFoundError, NotFoundError
+from tunesmith.spec.errors import (
+    FileNotFoundInStoreError,
+    InvalidRequestError,
+    JobNotFoundError,
+    NotFoundError,
+    WebhookNotFoundError,
+)
 
 _HEX = re.compile(r"[0-9a-f]{32}")
 
@@ -61,6 +67,25 @@ def permission_id(wire: str, *, param: str = "permission_id") -> str:
     if id is None:
         raise NotFoundError(f"No permission has the id {wire!r}.", param=param, hint="List the permissions.")
     return id
+
+
+def webhook_id(wire: str, *, param: str = "webhook_endpoint_id") -> str:
+    """Our id of a webhook.
+
+    Raises:
+        WebhookNotFoundError: it is not of the form `whe_…`.
+    """
+    id = _after("whe_", wire)
+    if id is None:
+        raise WebhookNotFoundError(
+            f"No webhook endpoint has the id {wire[:100]!r}.", param=param, hint="List the endpoints to see their ids."
+        )
+    return id
+
+
+def render_webhook_id(id: str) -> str:
+    """As clients see it."""
+    return f"whe_{id}"
 
 
 def event_id(wire: str) -> str:

@@ -1,15 +1,12 @@
-"""`integrations` of a create request: trackers, and a repository for the result.
-
-Credentials are read and forgotten: nothing is delivered in this version, so nothing would use them.
-"""
+"""`integrations` of a create request: trackers, and a repository for the result. Answers never show credentials."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tunesmith.access.hosts import host_of
 from tunesmith.dialects.openai.hyperparameters import Wire
+from tunesmith.integrations import Wish
 from tunesmith.spec.job import IntegrationSpec
 
 MAX_INTEGRATIONS = 5
@@ -25,6 +22,10 @@ class Wandb(Wire):
     api_key: str | None = Field(default=None, exclude=True, repr=False)
     """Nebius: the user's own key."""
 
+    def wish(self, param: str) -> Wish:
+        """What is asked for; without a key, for what the organisation stored."""
+        return Wish("wandb", self.model_dump(), param, _given(api_key=self.api_key))
+
 
 class Mlflow(Wire):
     """Nebius: an MLflow server."""
@@ -39,12 +40,21 @@ class Mlflow(Wire):
     certificate_file: str = Field(exclude=True, repr=False)
     """The certificate itself, as PEM text."""
 
+    def wish(self, param: str) -> Wish:
+        """What is asked for. Credentials may be empty, for a server that asks for none."""
+        credentials = _given(username=self.username, password=self.password, certificate=self.certificate_file)
+        return Wish("mlflow", self.model_dump(), param, credentials)
+
 
 class HfExport(Wire):
     """Nebius: a repository on the hub that the result is to be put into."""
 
     output_repo_name: str = Field(min_length=1, max_length=256)
     api_token: str = Field(min_length=1, exclude=True, repr=False)
+
+    def wish(self, param: str) -> Wish:
+        """What is asked for."""
+        return Wish("hub", self.model_dump(), param, {"token": self.api_token})
 
 
 class Integration(Wire):
@@ -78,34 +88,43 @@ def is_nebius(raw: Any) -> bool:
     return raw.get("type") != "wandb" or (isinstance(wandb, dict) and "api_key" in wandb)
 
 
-def to_specs(integrations: Sequence[Integration]) -> tuple[IntegrationSpec, ...]:
-    """The integrations without their credentials.
-
-    Raises:
-        InvalidRequestError: an address is not valid, or holds a user or password; it is not repeated.
-    """
-    return tuple(_to_spec(each, f"integrations.{index}") for index, each in enumerate(integrations))
-
-
-def _to_spec(integration: Integration, param: str) -> IntegrationSpec:
-    settings = integration.settings
-    assert settings is not None  # its validator saw to that
-    if isinstance(settings, Mlflow):
-        host_of(settings.tracking_uri, param=f"{param}.mlflow.tracking_uri")
-    return IntegrationSpec(kind=_KINDS[integration.type], settings=settings.model_dump())
+def to_wishes(integrations: Sequence[Integration]) -> tuple[Wish, ...]:
+    """What a request asks for."""
+    return tuple(
+        each.settings.wish(f"integrations.{number}.{each.type}")
+        for number, each in enumerate(integrations)
+        if each.settings is not None  # always: its validator saw to that
+    )
 
 
-_KINDS: dict[str, Literal["wandb", "mlflow", "hub"]] = {
-    "wandb": "wandb",
-    "mlflow": "mlflow",
-    "hf": "hub",
-    "huggingface": "hub",
+def notes_on(integrations: Sequence[Integration]) -> list[str]:
+    """What of a request has no effect."""
+    return [
+        "certificate_file_id has no effect: the certificate in certificate_file is used."
+        for each in integrations
+        if each.mlflow is not None and each.mlflow.certificate_file_id is not None
+    ]
+
+
+def _given(**fields: str | None) -> dict[str, str]:
+    return {name: value for name, value in fields.items() if value}
+
+
+_TYPES: dict[str, tuple[str, type[Wire]]] = {
+    "wandb": ("wandb", Wandb),
+    "mlflow": ("mlflow", Mlflow),
+    "hub": ("hf", HfExport),
 }
-_TYPES = {"wandb": "wandb", "mlflow": "mlflow", "hub": "hf"}
+"""What our kinds are called here, and the settings that an answer shows."""
 
 
 def render_all(integrations: Sequence[IntegrationSpec]) -> list[dict[str, Any]]:
     """Integrations as jobs show them; those that this API has no word for are left out."""
-    return [
-        {"type": _TYPES[each.kind], _TYPES[each.kind]: each.settings} for each in integrations if each.kind in _TYPES
-    ]
+    return [_rendered(each) for each in integrations if each.kind in _TYPES]
+
+
+def _rendered(integration: IntegrationSpec) -> dict[str, Any]:
+    name, settings = _TYPES[integration.kind]
+    shown = [field for field, about in settings.model_fields.items() if not about.exclude]
+    told = {field: integration.settings[field] for field in shown if field in integration.settings}
+    return {"type": name, name: told}

@@ -19,11 +19,12 @@ def submit(services: Services, request: CreateJob, *, project: str | None, idemp
     Raises:
         TunesmithError: the request is refused; `param` is the path as the user typed it.
     """
-    specs = integrations.to_specs(request.integrations or ())
-    submission = to_submission(request, integrations=specs, project=project, idempotency_key=idempotency_key)
+    wishes = integrations.to_wishes(request.integrations or ())
     secret, used = _put_away(services, request.from_checkpoint), None
     try:
-        job = services.jobs.submit(to_spec(request, _resolved(services, request, secret)), submission)
+        with services.integrations.kept(wishes) as kept:
+            submission = to_submission(request, asked=kept, project=project, idempotency_key=idempotency_key)
+            job = services.jobs.submit(to_spec(request, _resolved(services, request, secret)), submission)
         used = job.spec.init_from.secret if job.spec.init_from else None  # another one, if an earlier job is the answer
     except TunesmithError as error:
         raise renamed(error, fields_of(request.model_dump(exclude_unset=True))) from error

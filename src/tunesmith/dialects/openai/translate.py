@@ -3,9 +3,11 @@
 import math
 from typing import Any, Literal
 
+from tunesmith.dialects.openai import integrations
 from tunesmith.dialects.openai.hyperparameters import DpoHyperparameters, Hyperparameters, OpenAIHyperparameters
 from tunesmith.dialects.openai.reading import NebiusRequestError
 from tunesmith.dialects.openai.wire import CreateJob
+from tunesmith.integrations._door import notes_on
 from tunesmith.spec.errors import InvalidRequestError, TooFewExamplesError, UnsupportedError
 from tunesmith.spec.frozen import Frozen
 from tunesmith.spec.job import (
@@ -92,11 +94,11 @@ def to_spec(request: CreateJob, names: Resolved) -> JobSpec:
 def to_submission(
     request: CreateJob,
     *,
-    integrations: tuple[IntegrationSpec, ...] = (),
+    asked: tuple[IntegrationSpec, ...] = (),
     project: str | None = None,
     idempotency_key: str | None = None,
 ) -> Submission:
-    """What travels beside the spec.
+    """What travels beside the spec; `asked` are the request's integrations as they are kept.
 
     Raises:
         InvalidRequestError: `extra_body` holds a field of the request itself, or the suffix is empty by OpenAI's rules.
@@ -111,8 +113,8 @@ def to_submission(
         labels=request.labels,
         project=project,
         idempotency_key=idempotency_key,
-        integrations=integrations,
-        notes=_notes(request),
+        integrations=asked,
+        notes=(*_notes(request), *notes_on(asked)),
     )
 
 
@@ -139,10 +141,7 @@ def _notes(request: CreateJob) -> tuple[str, ...]:
     preference = request.method is not None and request.method.type == "dpo"
     if preference or request.flavour == "openai":
         notes += _rate_notes(_preference(request) if preference else supervised)
-    notes += [
-        f"The {each.type} integration is on record without its credentials; its delivery is not part of this version."
-        for each in request.integrations or ()
-    ]
+    notes += integrations.notes_on(request.integrations or ())
     return tuple(notes)
 
 

@@ -42,7 +42,7 @@ def _status(job: Job, folder: str | None) -> dict[str, Any]:
         "config": _config(job),
         "start_time": job.started_at or job.created_at,
         "end_time": job.finished_at,
-        "tracking_url": None,
+        "tracking_url": job.tracking_url,
         "error": job.error.sentence() if job.error else None,
         "output_path": folder,
     }

@@ -10,7 +10,7 @@ from tunesmith.dialects import Opened, Services
 from tunesmith.dialects._render import render_id
 from tunesmith.dialects._wire import StrictRoute, renamed, to_job_id
 from tunesmith.dialects.training_api.render import render_job, render_jobs
-from tunesmith.dialects.training_api.translate import to_spec, to_submission
+from tunesmith.dialects.training_api.translate import to_spec, to_submission, tracker
 from tunesmith.dialects.training_api.wire import (
     Cancelled,
     Information,
@@ -106,8 +106,11 @@ def _submit(services: Services, body: TrainingRequest, strategy: str) -> Job:
     spec = to_spec(body, train=train, adapter=adapter)
     url = str(body.webhook_url) if body.webhook_url is not None else None
     try:
-        with services.webhooks.kept(url, "training_api", param="webhook_url") as integrations:
-            submission = to_submission(body, when_busy=strategy, adapter=adapter, integrations=integrations)
+        with (
+            services.webhooks.kept(url, "training_api", param="webhook_url") as webhook,
+            services.integrations.kept(tracker(body, services.integrations.mlflow_url)) as trackers,
+        ):
+            submission = to_submission(body, when_busy=strategy, adapter=adapter, integrations=(*webhook, *trackers))
             return services.jobs.submit(spec, submission)
     except TunesmithError as error:
         # Two fields may name the adapter; only here is known which one did.

@@ -1,6 +1,8 @@
 """From a training request to a spec. Pure: the dataset and the adapter it names are handed in."""
 
 from tunesmith.dialects.training_api.wire import TrainingRequest
+from tunesmith.integrations import Wish
+from tunesmith.integrations._door import notes_on
 from tunesmith.spec.errors import UnsupportedError
 from tunesmith.spec.job import (
     AdapterSpec,
@@ -30,6 +32,13 @@ _METHODS = {
     "dpo": MethodSpec(kind="dpo", parameters={"beta": 0.1}),
     "kto": MethodSpec(kind="kto", parameters={"beta": 0.1}),
 }
+
+
+_PROJECT = "tunesmith"
+_NO_MLFLOW = (
+    "tracking_backend 'mlflow' has no effect: the operator of this server has not set mlflow_url. Metrics stay with "
+    "the job."
+)
 
 
 def to_spec(request: TrainingRequest, *, train: DataSource, adapter: StartSpec | None) -> JobSpec:
@@ -82,6 +91,18 @@ def to_spec(request: TrainingRequest, *, train: DataSource, adapter: StartSpec |
     )
 
 
+def tracker(request: TrainingRequest, mlflow_url: str | None) -> tuple[Wish, ...]:
+    """What `tracking_backend` asks for: an account or a server that requests cannot name, so the organisation's or the
+    operator's own. None without a server."""
+    if request.tracking_backend == "wandb":
+        settings = {"project": _PROJECT, "name": request.save_name, "entity": None, "tags": None}
+        return (Wish("wandb", settings, "tracking_backend"),)
+    if mlflow_url is None:
+        return ()
+    settings = {"tracking_uri": mlflow_url, "experiment_name": _PROJECT, "run_name": request.save_name, "tags": None}
+    return (Wish("mlflow", settings, "tracking_backend"),)
+
+
 def to_submission(
     request: TrainingRequest,
     *,
@@ -89,10 +110,12 @@ def to_submission(
     adapter: StartSpec | None,
     integrations: tuple[IntegrationSpec, ...] = (),
 ) -> Submission:
-    """What travels beside the spec, with a note for each field that has no effect; `integrations` is the webhook that
-    it names."""
+    """What travels beside the spec, with a note for each field that has no effect; `integrations` are the webhook that
+    it names and its tracker."""
+    kinds = {each.kind for each in integrations}
     notes = [
-        f"tracking_backend {request.tracking_backend!r} has no effect in this version; metrics stay with the job.",
+        *([_NO_MLFLOW] if request.tracking_backend == "mlflow" and "mlflow" not in kinds else []),
+        *notes_on(integrations),
         f"template {request.template!r} is not applied: the chat template that comes with the model is.",
     ]
     if request.lora_hf_repo is not None:

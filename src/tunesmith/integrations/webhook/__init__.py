@@ -17,6 +17,11 @@ from tunesmith.store.jobs import Job
 from tunesmith.store.webhook_deliveries import Delivery
 from tunesmith.store.webhooks import Webhook
 
+FOR_EVERY_JOB = False
+
+DELAYS = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
+"""Seconds from each failure to the next try: the schedule of Standard Webhooks, ten tries in about three days."""
+
 _PROGRESS = "metrics"
 
 
@@ -28,6 +33,8 @@ def create(connections: Connections) -> "WebhookIntegration":
 class WebhookIntegration:
     """Makes one delivery at a time for each feed. A delivery is on record before it is sent, so that its id and its
     body are the same at every try, also after a crash."""
+
+    delays = DELAYS
 
     def __init__(self, connections: Connections) -> None:
         self._database = connections.database
@@ -64,6 +71,12 @@ class WebhookIntegration:
         with self._database.write() as connection:
             webhook_deliveries.finish_open(connection, "failed", at=self._clock(), feed_id=feed.id)
 
+    def close(self, _feed: Feed) -> None:
+        """See `Integration`. The URL stays as long as the log: somebody may ask for a delivery again."""
+
+    def stop(self) -> None:
+        """See `Integration`. There is nothing to let go of."""
+
     def _opened(self, feed: Feed) -> tuple[Webhook | None, Target]:
         """The organisation's webhook, if it is one, and where it leads.
 
@@ -73,11 +86,11 @@ class WebhookIntegration:
         with self._database.read() as connection:
             webhook = webhooks.get(connection, feed.webhook_id) if feed.webhook_id is not None else None
         if feed.webhook_id is not None and (webhook is None or webhook.disabled_at is not None):
-            raise ReceiverGoneError
+            raise ReceiverGoneError("The webhook was deleted or disabled.")
         try:
-            return webhook, self._courier.target(feed.org, feed.secret_id, webhook)
-        except SecretNotFoundError:
-            raise ReceiverGoneError from None
+            return webhook, self._courier.target(feed.org, feed.secret_id or "", webhook)
+        except SecretNotFoundError as error:
+            raise ReceiverGoneError(error.message) from None
 
     def _body(self, feed: Feed, webhook: Webhook | None, job: Job, event: Event) -> dict[str, Any] | None:
         if webhook is None:
@@ -117,4 +130,4 @@ class WebhookIntegration:
             webhook_deliveries.finish(connection, delivery.id, "failed", at=now)
             if feed.webhook_id is not None:
                 disable(connection, feed.webhook_id, "The receiver answered 410: it is gone.", at=now)
-        raise ReceiverGoneError
+        raise ReceiverGoneError("The receiver answered 410: it is gone.")

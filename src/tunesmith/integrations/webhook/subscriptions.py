@@ -12,8 +12,8 @@ from tunesmith.access.boundaries import require_open_project
 from tunesmith.access.caller import Caller
 from tunesmith.access.secrets import Secrets
 from tunesmith.integrations import Clock
+from tunesmith.integrations._addresses import check_url
 from tunesmith.integrations.webhook import catalogue, signing
-from tunesmith.integrations.webhook.addresses import check_url
 from tunesmith.integrations.webhook.courier import Courier, disable
 from tunesmith.sources import Limits
 from tunesmith.spec.errors import (
@@ -158,8 +158,8 @@ class Webhooks:
             webhooks.change(connection, id, previous_until=until, updated_at=now)
             return self._get(connection, id), secret
 
-    def test(self, id: str) -> tuple[Delivery, list[Attempt]]:
-        """Deliver an event that tells of nothing, once, and say what came of it.
+    def test(self, id: str, event: str = catalogue.TEST) -> tuple[Delivery, list[Attempt]]:
+        """Deliver an event that tells of nothing, or a sample of another one, once, and say what came of it.
 
         Raises:
             WebhookNotFoundError: no such webhook.
@@ -168,7 +168,7 @@ class Webhooks:
         webhook, now = self.get(id), self._clock()
         target = self._courier.target(webhook.org, webhook.secret_id, webhook)
         delivery_id = uuid.uuid4().hex
-        body = catalogue.envelope(delivery_id, catalogue.TEST, now, {"id": webhook.id})
+        body = catalogue.envelope(delivery_id, event, now, {"id": webhook.id})
         with self._database.write() as connection:
             delivery = webhook_deliveries.add(
                 connection,
@@ -176,7 +176,7 @@ class Webhooks:
                 org=webhook.org,
                 project=webhook.project,
                 webhook_id=webhook.id,
-                event=catalogue.TEST,
+                event=event,
                 body=json.dumps(body),
                 created_at=now,
             )

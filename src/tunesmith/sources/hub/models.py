@@ -21,6 +21,10 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _LOADED_WEIGHTS = ("model", "adapter_model")
 # Files that lie elsewhere belong to other programs. A name is no path: it comes from the other side.
 _NAME = re.compile(r"(additional_chat_templates/)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
+_PIPELINE = "model_index.json"
+# In diffusers' layout, parts are folders. Weights beside them, and those of other number formats, are the same again.
+_PART = re.compile(r"[a-z][a-z0-9_]{0,60}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
+_PART_WEIGHTS = re.compile(r".*/(model|diffusion_pytorch_model)(-\d{5}-of-\d{5})?\.safetensors")
 _PIECE = 1024 * 1024
 _WAIT_SECONDS = 0.5
 
@@ -177,20 +181,40 @@ def _wanted(repository: Repository) -> tuple[HubFile, ...]:
     Raises:
         ModelLoadError: weights in a safe format, or what describes them, are missing.
     """
+    if any(file.path == _PIPELINE for file in repository.files):
+        return _wanted_parts(repository)
     files = [file for file in repository.files if _NAME.fullmatch(file.path) and file.path.endswith(_READ)]
     weights = [file for file in files if file.path.endswith(".safetensors")]
     if not weights:
-        pickles = [file.path for file in repository.files if file.path.endswith(_PICKLES)]
-        raise ModelLoadError(
-            f"The model {repository.name!r} has no weights in safetensors format"
-            f"{f', only {pickles[0]!r}, whose loading may run any code' if pickles else ''}.",
-            hint="Choose a repository, or a revision, with safetensors files.",
-        )
+        raise _no_safetensors(repository)
     if not any(file.path in ("config.json", "adapter_config.json") for file in files):
         raise ModelLoadError(f"The model {repository.name!r} has neither a config.json nor an adapter_config.json.")
     # Some repositories hold the same weights once more, in one file that nothing here loads.
     loaded = [file for file in weights if file.path.startswith(_LOADED_WEIGHTS)] or weights
     return tuple(file for file in files if file not in weights or file in loaded)
+
+
+def _wanted_parts(repository: Repository) -> tuple[HubFile, ...]:
+    """The files of a model in diffusers' layout.
+
+    Raises:
+        ModelLoadError: no part has weights in a safe format.
+    """
+    parts = [file for file in repository.files if _PART.fullmatch(file.path) and file.path.endswith(_READ)]
+    weights = [file for file in parts if _PART_WEIGHTS.fullmatch(file.path)]
+    if not weights:
+        raise _no_safetensors(repository)
+    index = next(file for file in repository.files if file.path == _PIPELINE)
+    return (index, *(file for file in parts if file in weights or not file.path.endswith(".safetensors")))
+
+
+def _no_safetensors(repository: Repository) -> ModelLoadError:
+    pickles = [file.path for file in repository.files if file.path.endswith(_PICKLES)]
+    return ModelLoadError(
+        f"The model {repository.name!r} has no weights in safetensors format"
+        f"{f', only {pickles[0]!r}, whose loading may run any code' if pickles else ''}.",
+        hint="Choose a repository, or a revision, with safetensors files.",
+    )
 
 
 def _is_whole(path: Path, file: HubFile) -> bool:

@@ -1,4 +1,4 @@
-"""Which URLs can be a webhook's. No message repeats one: paths and queries of webhooks are passwords."""
+"""Which URLs a user can have told. No message repeats one: paths and queries may be passwords."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address

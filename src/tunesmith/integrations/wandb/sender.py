@@ -1,0 +1,116 @@
+"""The main of a sender: takes orders from its standard input and gives them to the library of Weights & Biases.
+
+The library makes its connections itself; they go through a proxy in this process, which lets them lead to allowed
+addresses only.
+"""
+
+import os
+import sys
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunesmith.integrations.wandb.orders import (
+    ORDER,
+    STEP,
+    Began,
+    Begin,
+    Failed,
+    Finish,
+    Finished,
+    Mark,
+    Reached,
+    Row,
+)
+from tunesmith.integrations.wandb.proxy import GuardedProxy
+from tunesmith.sources._guard import Guard, resolve_host
+
+
+def main() -> None:
+    """Follow orders until there are no more."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # the library prints where the server listens
+
+    def reply(said: Began | Reached | Finished | Failed) -> None:
+        replies.write(said.model_dump_json() + "\n")
+        replies.flush()
+
+    try:
+        _follow(reply)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the server has to hear of it
+        reply(Failed(reason=f"The library of W&B fails with {type(error).__name__}."))
+    os._exit(0)  # the library would wait for what it has not sent
+
+
+def _follow(reply: Any) -> None:
+    run, next_number = None, 0
+    for line in sys.stdin:
+        match _order(line):
+            case Begin() as begin:
+                run = _begun(begin)
+                next_number = run.starting_step
+                reply(Began(url=run.url if begin.key is not None else None))
+            case Row() as row if run is not None and row.number >= next_number:
+                run.log({**row.values, "_timestamp": row.at}, step=row.number, commit=True)
+                next_number = row.number + 1
+            case Mark(number=number):
+                reply(Reached(number=number))
+            case Finish() as finish if run is not None:
+                run.summary["state"] = finish.state
+                run.finish(exit_code=finish.exit_code)
+                reply(Finished())
+                return
+
+
+def _order(line: str) -> Begin | Row | Mark | Finish | None:
+    try:
+        return ORDER.validate_json(line)
+    except ValidationError:
+        return None  # cut off: the server is gone
+
+
+def _begun(begin: Begin) -> Any:
+    """The run, made or gone on with."""
+    proxies = {}
+    if begin.key is not None:
+        proxy = GuardedProxy(Guard(begin.allowed_networks, resolve_host))
+        proxy.start()
+        proxies = {"http_proxy": proxy.url, "https_proxy": proxy.url}
+        # Read by the library's own children.
+        os.environ.update({**proxies, **{name.upper(): url for name, url in proxies.items()}})
+    import wandb
+
+    address = {"base_url": begin.base_url} if begin.base_url is not None else {}
+    run = wandb.init(
+        id=begin.run,
+        project=begin.project,
+        entity=begin.entity,
+        name=begin.name,
+        tags=begin.tags,
+        config=begin.config,
+        dir=begin.folder,
+        mode="offline" if begin.key is None else "online",
+        resume=None if begin.key is None else "allow",
+        settings=wandb.Settings(
+            api_key=begin.key,
+            **address,
+            **proxies,
+            # Nothing of this machine, its code or its console belongs to a run.
+            console="off",
+            disable_git=True,
+            save_code=False,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+            host="tunesmith",
+            silent=True,
+        ),
+    )
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP, step_sync=True)
+    return run
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""At which sizes pictures are trained: each once per resolution, in its own shape, never larger than it is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunesmith.data.picture_set import Picture
+from tunesmith.spec.errors import DatasetError
+from tunesmith.training.diffusion.family import Grid
+
+_GRAIN = 64
+"""Edges are multiples of so many pixels, as in ai-toolkit, so that pictures share shapes and can share a pass."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture at one size: what an epoch counts."""
+
+    picture: int
+    """Place in the set, from 0."""
+
+    width: int
+    """In pixels."""
+
+    height: int
+    """In pixels."""
+
+    patch: int
+    """Pixels along the edge of one token."""
+
+    @property
+    def tokens(self) -> int:
+        """What the transformer reads of the picture."""
+        return (self.width // self.patch) * (self.height // self.patch)
+
+
+def items_of(pictures: Sequence[Picture], resolutions: Sequence[int], grid: Grid) -> list[Item]:
+    """All items of an epoch.
+
+    Raises:
+        DatasetError: a picture is too small or too narrow for one token.
+    """
+    return [
+        Item(number, *_size(picture, resolution, grid), grid.patch)
+        for number, picture in enumerate(pictures)
+        for resolution in resolutions
+    ]
+
+
+def _size(picture: Picture, resolution: int, grid: Grid) -> tuple[int, int]:
+    width, height = picture.width, picture.height
+    scale = min(1.0, resolution / math.sqrt(width * height))
+    # A coarse grain would cost small pictures most of themselves.
+    grain = max(grid.patch, min(_GRAIN, resolution // 8) // grid.patch * grid.patch)
+    sizes = tuple(_edge(edge, scale, grain, grid) for edge in (width, height))
+    if min(sizes) == 0:
+        raise DatasetError(
+            f"The picture {picture.source!r} of {width}x{height} pixels is too small at the resolution {resolution}: "
+            f"this model needs {grid.patch} pixels along each edge.",
+            param="data.train",
+        )
+    return sizes[0], sizes[1]
+
+
+def _edge(edge: int, scale: float, grain: int, grid: Grid) -> int:
+    """The multiple of the grain nearest to the scaled edge, up to the edge itself; of the patch, where that is none."""
+    size = min(round(edge * scale / grain) * grain, edge // grain * grain)
+    size = size or int(edge * scale) // grid.patch * grid.patch
+    return size if grid.longest_edge is None else min(size, grid.longest_edge)

@@ -1,0 +1,93 @@
+"""What the service of Weights & Biases gets of a job with a key, through its own library."""
+
+import pytest
+
+from tunesmith.integrations import Wish
+from tunesmith.spec.lifecycle import State
+from wandb_server import WandbServer
+
+pytestmark = pytest.mark.slow
+
+KEY = "0123456789abcdef" * 2 + "01234567"
+
+
+@pytest.fixture
+def service():
+    server = WandbServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def teller(tracked):
+    feeder = tracked.feeder("wandb")
+    yield feeder
+    feeder.stop()
+
+
+def submitted(tracked, service):
+    settings = {"project": "tests", "name": "my run", "entity": None, "tags": ["a"]}
+    return tracked.submit(Wish("wandb", settings, "integrations.wandb", {"api_key": KEY, "base_url": service.url}))
+
+
+def ended(tracked, job):
+    return lambda: tracked.standing(job, "wandb").state in ("done", "failed", "incomplete")
+
+
+def steps(service):
+    [rows] = service.rows.values()
+    return [rows[place]["train/global_step"] for place in sorted(rows)]
+
+
+def test_a_run_is_there_while_its_job_runs_and_has_everything_at_its_end(tracked, teller, service):
+    job = submitted(tracked, service)
+    tracked.happen(job, "state", state=State.RUNNING)
+    for step in (1, 2, 3):
+        tracked.step(job, step, loss=step / 2)
+    tracked.run_until(teller, lambda: tracked.standing(job, "wandb").url)
+    assert tracked.job(job).tracking_url == tracked.standing(job, "wandb").url
+    assert "/acme/tests/runs/" in tracked.job(job).tracking_url
+    tracked.end(job)
+    tracked.run_until(teller, ended(tracked, job))
+    assert tracked.standing(job, "wandb").state == "done"
+    assert steps(service) == [1, 2, 3]
+    assert list(service.ended.values()) == [0]
+    assert tracked.known_secrets() == []
+    assert not list(tracked.folder.rglob("*.wandb"))
+
+
+def test_a_sender_that_is_killed_goes_on_with_the_same_run_behind_the_rows_that_are_there(tracked, teller, service):
+    job = submitted(tracked, service)
+    for step in (1, 2, 3):
+        tracked.step(job, step)
+    tracked.run_until(teller, lambda: service.rows and len(next(iter(service.rows.values()))) == 3)
+    teller.stop()
+    again = tracked.feeder("wandb")
+    tracked.forget(job, "wandb", cursor=0)
+    tracked.step(job, 4)
+    tracked.end(job)
+    tracked.run_until(again, ended(tracked, job))
+    again.stop()
+    assert len(service.runs) == 1
+    assert steps(service) == [1, 2, 3, 4]
+    assert len(service.given) == len(set(service.given))
+
+
+def test_a_key_stands_in_no_file(tracked, teller, service):
+    job = submitted(tracked, service)
+    tracked.step(job, 1)
+    tracked.run_until(teller, lambda: tracked.standing(job, "wandb").url)
+    files = [file for file in tracked.folder.rglob("*") if file.is_file()]
+    assert files
+    assert not [file for file in files if KEY.encode() in file.read_bytes()]
+
+
+def test_addresses_that_the_operator_does_not_allow_are_not_reached(tracked, service):
+    tracked.limits = tracked.limits.model_copy(update={"allowed_networks": ()})
+    feeder = tracked.feeder("wandb")
+    job = submitted(tracked, service)
+    tracked.step(job, 1)
+    tracked.run(feeder, 1)
+    assert "not public" in tracked.standing(job, "wandb").error
+    assert service.asked == []
+    feeder.stop()

@@ -226,7 +226,8 @@ def _param(problem: Mapping[str, Any], body: object) -> str:
         return ".".join(map(str, where))
     if isinstance(body, dict):
         return ".".join(map(str, place({**problem, "loc": where}, body)))
-    return path_of(where)
+    field, *inner = where  # of a form
+    return ".".join(filter(None, [str(field), path_of(inner)]))
 
 
 def _place(raised: RequestValidationError) -> str | None:

@@ -1,6 +1,6 @@
 """Checks and plans beside each other, with workers that the test lets end."""
 
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import pytest
 
@@ -43,17 +43,18 @@ def admission(house, tmp_path, plans_may_end):
     resolver = InputResolver(house.database, bases, hub, house.storage, rows, EncodedCache(tmp_path / "encoded", 1))
     runner = house.runner
     runner.orders = []
+    threads = Lock()
 
     def start(run, device):
-        runner.runs.append(run)
-        pid = len(runner.runs)
-        runner.orders.append(run.read_spec())
-        runner.report(events.Checked(at="2026-01-01T00:00:00Z", plan=plan()))
-        return {"pid": pid}
+        order = run.read_spec()
+        runner.orders.append(order)
+        with threads:
+            runner.runs.append(run)
+            runner.report(events.Checked(at="2026-01-01T00:00:00Z", plan=plan()))
+            return {"pid": len(runner.runs), "purpose": order.purpose}
 
     def poll(handle, run):
-        is_plan = runner.orders[handle["pid"] - 1].purpose == "plan"
-        return None if is_plan and not plans_may_end.is_set() else Exit(code=0)
+        return None if handle["purpose"] == "plan" and not plans_may_end.is_set() else Exit(code=0)
 
     runner.start, runner.poll = start, poll
     captioner = Captioner(runner, bases, None, tmp_path / "captions")

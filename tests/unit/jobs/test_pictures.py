@@ -27,6 +27,7 @@ from tunesmith.assets.row_cache import RowCache
 from tunesmith.data.picture_set import PictureSet
 from tunesmith.jobs.admission import Admission, Admitted
 from tunesmith.jobs.fetching import Fetcher
+from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.jobs.inputs import InputResolver
 from tunesmith.jobs.pictures import collecting, decoder, transforming, verifying
 from tunesmith.jobs.pictures.captioning import Captioner
@@ -132,7 +133,7 @@ def gallery(house, tmp_path):
     bases = BaseModels({"m": tmp_path / "m"}, ())
     hub = HubModels(tmp_path / "hub", None, LIMITS)
     sources = {kind: module.create(LIMITS, None) for kind, module in load_plugins("tunesmith.sources").items()}
-    fetcher = Fetcher(house.database, sources, hub, bases, secrets, house.storage)
+    fetcher = Fetcher(house.database, sources, hub, bases, secrets, house.storage, PictureGatherer(None, 0))
     resolver = InputResolver(
         house.database,
         bases,

@@ -67,6 +67,7 @@ ELSEWHERE = {
     "method.kind": "admission: the method's MODALITIES",
     "method.parameters": "admission: the method's Parameters",
     "data.train.region": "belongs to a bucket of S3: refused by the native dialect, never written by the other",
+    "data.train.pictures": "a digest that the preparation writes for rows, which image training does not take",
     "data.train.revision": "noted by the native dialect, never written by the other",
     "data.split.column": "belongs to the split by column, which is refused",
     "sampling.top_p": "belongs to a temperature, which is refused",

@@ -50,6 +50,8 @@ class MlflowProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self._folder,
+            # Its nine processes for jobs of its own, which are not asked for here.
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             start_new_session=True,
         )
         wait_for(self._answers)

@@ -331,7 +331,7 @@ def test_an_open_stream_does_not_delay_the_end_of_the_server(write_home, tmp_pat
         next(event for event in events if event["event"] == "started")
         server.process.send_signal(signal.SIGTERM)
         assert "end" not in {event["event"] for event in events}  # it is over without the job's end
-        assert server.process.wait(timeout=20) == 0
+        assert server.process.wait(timeout=60) == 0
         wait_for(lambda: any("goes on" in line for line in server.stderr[1:]), seconds=10)
         assert "Traceback" not in "".join(server.stderr)
     finally:

@@ -104,6 +104,7 @@ def things(owner):
     pushed = {"repo": "owner/name", "secret": token, "format": "adapter"}
     push = created(owner.post(f"/tunesmith/v1/models/{done['fine_tuned_model']}/pushes", json=pushed))["id"]
     plain = job.removeprefix("ftjob-")
+    told = created(owner.get(f"/tunesmith/v1/jobs/{plain}/events"))["data"][0]["id"]
     dashed = re.sub(r"(.{8})(.{4})(.{4})(.{4})(.{12})", r"\1-\2-\3-\4-\5", plain)
     return {
         "job": plain, "dashed job": dashed, "openai job": job, "file": file, "plain file": file.removeprefix("file-"),
@@ -111,7 +112,7 @@ def things(owner):
         else key["id"], "secret": secret, "user": "grace", "upload": upload, "checkpoint": checkpoint["id"],
         "checkpoint name": checkpoint["fine_tuned_model_checkpoint"], "permission": permission,
         "model": done["fine_tuned_model"], "brought model": model, "webhook": webhook, "delivery": delivery,
-        "export": export, "push": push, "token": token,
+        "export": export, "push": push, "token": token, "event": told, "webhook endpoint": f"whe_{webhook}",
     }  # fmt: skip
 
 
@@ -125,11 +126,12 @@ NAMES = {
     "native": {
         "job_id": "job", "file_id": "plain file", "reference": "dataset", "model_id": "model", "secret": "secret",
         "user": "user", "project_id": "project", "key_id": "key", "webhook_id": "webhook", "delivery_id": "delivery",
-        "export_id": "export", "push_id": "push",
+        "export_id": "export", "push_id": "push", "sample_id": "event",
     },
     "openai": {
         "file_id": "file", "upload_id": "upload", "job_id": "openai job", "checkpoint_id": "checkpoint",
         "checkpoint": "checkpoint name", "permission_id": "permission", "model": "model", "name": "brought model",
+        "webhook_endpoint_id": "webhook endpoint",
     },
     "training_api": {"job_id": "dashed job"},
     "simplismart": {"request_id": "dashed job", "secret_id": "secret"},
@@ -150,6 +152,9 @@ BODIES = {
     },
     ("PATCH", "/tunesmith/v1/webhooks/{webhook_id}"): {"json": {"description": "other"}},
     ("POST", "/tunesmith/v1/webhooks/{webhook_id}/rotate-secret"): {"json": {"overlap_seconds": 60}},
+    ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): {"json": {"name": "other"}},
+    ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {"json": {}},
+    ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"json": {"event_type": "fine_tuning.job.succeeded"}},
 }
 
 

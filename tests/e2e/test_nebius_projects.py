@@ -59,6 +59,7 @@ def body(acme):
     return {"model": "tiny", "training_file": file}
 
 
+@pytest.mark.slow
 def test_a_job_belongs_to_the_project_that_its_request_names(acme, project, body):
     made = acme.post(f"/nebius/v1/fine_tuning/jobs?ai_project_id={project}", json=body)
     assert made.status_code == 200, made.text

@@ -88,6 +88,7 @@ def test_of_several_completions_at_once_one_makes_a_file(server, begin):
     assert len(server.http.get("/v1/files").json()["data"]) == before + 1
 
 
+@pytest.mark.slow
 def test_an_upload_goes_on_after_a_power_cut(write_home, tmp_path):
     server = RunningServer(write_home(tmp_path / "home"), TUNESMITH_WARM_WORKERS="false")
     try:

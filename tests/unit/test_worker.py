@@ -382,6 +382,7 @@ def test_a_stop_before_the_first_step_is_obeyed(tiny_model, tmp_path, rows, monk
     assert events[-1].step == 0
 
 
+@pytest.mark.slow
 def test_the_worker_runs_as_a_program(tiny_model, tmp_path, rows):
     directory = RunDirectory(tmp_path / "run")
     directory.write_spec(attempt(tiny_model, rows, purpose="check"))
@@ -390,6 +391,7 @@ def test_the_worker_runs_as_a_program(tiny_model, tmp_path, rows):
     assert directory.read_events(0)[0][-1].kind == "checked"
 
 
+@pytest.mark.slow
 def test_the_worker_runs_in_a_fork_of_a_process_that_has_computed_nothing(tiny_model, tmp_path, rows):
     directory = RunDirectory(tmp_path / "run")
     directory.write_spec(attempt(tiny_model, rows))

@@ -351,6 +351,7 @@ def test_other_methods_are_healed_alike(tiny_model, tmp_path, monkeypatch, kind)
     assert losses(events) == losses(small)
 
 
+@pytest.mark.slow
 def test_a_pass_over_all_rows_of_a_kto_step_is_made_smaller_until_it_fits(tiny_model, tmp_path, monkeypatch):
     rows = write_rows(tmp_path / "train.jsonl", judged(12))
     real, steps, in_a_step = LanguageModel.batches, KtoTask.micro_batches, []

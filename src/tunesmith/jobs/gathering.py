@@ -5,7 +5,7 @@ import binascii
 import re
 from collections import deque
 from collections.abc import Callable, Container, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ MAX_PICTURES = 100_000
 
 _AT_ONCE = 8
 _AHEAD = 2 * _AT_ONCE
+_POLL_SECONDS = 0.1
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _DATA = re.compile(r"data:[^,;]*(;[^,;]*)*;base64,", re.IGNORECASE)
 _HINT = "Name an address, a data URI in base64, or a file in the archive that the rows come in."
@@ -49,11 +50,8 @@ class PictureGatherer:
             TunesmithError: a picture could not be fetched. Whatever `progress` raises passes through.
         """
         known: dict[str | bytes, int] = {}
-        with (
-            _archive_of(rows) as archive,
-            ThreadPoolExecutor(_AT_ONCE) as pool,
-            RowPicturesWriter(_Sink(target)) as writer,
-        ):
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        with _archive_of(rows) as archive, RowPicturesWriter(_Sink(target)) as writer:
 
             def fetch(row: Conversation, image: Image) -> Future[bytes]:
                 return pool.submit(self._content, archive, row, image)
@@ -64,12 +62,14 @@ class PictureGatherer:
                     for image, content in zip(row.images, contents, strict=True):
                         if content is not None:
                             with _in_row(line):
+                                _await(content, lambda: progress(target.bytes, None))
                                 known[image.source] = writer.add(_checked(content.result()))
                         numbers.append(known[image.source])
                         self._require_room(target.bytes, len(known), line)
                         progress(target.bytes, None)
                     writer.add_row(row.member, line, numbers)
             finally:
+                # Nobody waits for a server that does not answer; such a thread ends by itself when its time is over.
                 pool.shutdown(wait=False, cancel_futures=True)
             writer.finish()
         target.finish()
@@ -112,6 +112,12 @@ def _ahead(
             if len(waiting) >= _AHEAD:
                 yield waiting.popleft()
     yield from waiting
+
+
+def _await(content: Future[bytes], poll: Callable[[], None]) -> None:
+    """Wait for a content, and raise whatever `poll` raises meanwhile."""
+    while not wait([content], timeout=_POLL_SECONDS).done:
+        poll()
 
 
 @contextmanager

@@ -122,14 +122,14 @@ class Collector:
         """
         wanted = [*_asked_for(images, secret), *(_beside(images, secret) if images.captioning == "existing" else ())]
         download = _Download(self._fetcher, org, Storage(folder))
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures") as pool:
+        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures")
+        try:
             begun = [pool.submit(self._bring, org, each, download) for each in wanted]
-            try:
-                _follow(begun, report)
-            finally:
-                download.stop()
-                for each in begun:
-                    each.cancel()
+            _follow(begun, report)
+        finally:
+            download.stop()
+            # Nobody waits for a server that does not answer; such a thread ends by itself when its time is over.
+            pool.shutdown(wait=False, cancel_futures=True)
         results = [each.result() for each in begun]
         here = [each for each in results if isinstance(each, Fetched)]
         return here, [each for each in results if isinstance(each, LeftOut)]

@@ -94,6 +94,13 @@ def test_a_set_without_pictures_is_refused(flux, tmp_path, signals_kept):
     assert refusal(picture_attempt(flux, empty), tmp_path)[:2] == ("nothing_to_train", "data.train")
 
 
+def test_a_set_of_pictures_that_are_all_too_narrow_is_refused_with_what_the_model_needs(flux, tmp_path, signals_kept):
+    narrow = write_pictures(tmp_path / "set.zip", [(8, 64), (64, 8)])
+    code, param, message = refusal(picture_attempt(flux, narrow), tmp_path)
+    assert (code, param) == ("invalid_dataset", "data.train")
+    assert "'red.png' of 8x64 pixels: this model needs 16 pixels along each edge" in message
+
+
 def test_a_file_that_is_no_set_of_pictures_is_refused(flux, tmp_path, signals_kept):
     (tmp_path / "set.zip").write_bytes(b"no archive")
     assert refusal(picture_attempt(flux, tmp_path / "set.zip"), tmp_path)[0] == "invalid_dataset"

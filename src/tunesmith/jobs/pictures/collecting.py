@@ -32,6 +32,7 @@ PARAM = "data.images.sources"
 _AT_ONCE = 8
 _POLL_SECONDS = 0.1
 _FILE = re.compile(r"file-([0-9a-f]{32})")
+_USER = re.compile(r"[^:/?#]+://[^/?#]*@")
 _KINDS: dict[str, Literal["http", "s3", "gcs"]] = {"http": "http", "https": "http", "s3": "s3", "gs": "gcs"}
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -72,7 +73,8 @@ def check_sources(images: ImagesSpec) -> None:
     """Refuse lists that nothing could be fetched by.
 
     Raises:
-        InvalidRequestError: it is empty or too long, or one is no address that can be fetched.
+        InvalidRequestError: it is empty or too long, or one is no address that can be fetched, or names a user. No
+            message repeats an address, in which secrets may stand.
     """
     if not images.sources:
         raise InvalidRequestError(
@@ -90,6 +92,12 @@ def check_sources(images: ImagesSpec) -> None:
                 f"{PARAM}.{number} is not an address that can be fetched.",
                 param=f"{PARAM}.{number}",
                 hint="Use https://…, http://…, s3://bucket/key, gs://bucket/key or file-… of an uploaded file.",
+            )
+        if _USER.match(address):
+            raise InvalidRequestError(
+                f"{PARAM}.{number} holds a user or a password before its host, which is refused.",
+                param=f"{PARAM}.{number}",
+                hint="Leave out the part before '@'. Store credentials as a secret; `data.train.secret` names it.",
             )
 
 

@@ -53,6 +53,7 @@ def require_trainable(
                 f"All pictures are too small or too narrow, such as {first.source!r} of {first.width}x{first.height} "
                 f"pixels: this model needs {grid.patch} pixels along each edge, at every resolution.",
                 param="data.train",
+                hint="Send larger pictures, or ask for a higher resolution.",
             )
 
 

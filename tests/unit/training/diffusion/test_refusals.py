@@ -89,6 +89,13 @@ def test_a_shift_that_the_schedule_has_not_is_refused(schnell, pictures, tmp_pat
     assert refusal(order, tmp_path)[1] == "method.parameters.timestep_shift"
 
 
+def test_a_job_whose_weights_alone_do_not_fit_is_told_so(flux, pictures, tmp_path, signals_kept):
+    small = {"name": "cpu", "memory": 300_000_000}
+    code, _, message = refusal(picture_attempt(flux, pictures, adapter=None, device=small), tmp_path)
+    assert code == "does_not_fit"
+    assert "Weights, gradients and the optimizer take at least" in message
+
+
 def test_a_set_without_pictures_is_refused(flux, tmp_path, signals_kept):
     empty = write_pictures(tmp_path / "set.zip", [])
     assert refusal(picture_attempt(flux, empty), tmp_path)[:2] == ("nothing_to_train", "data.train")

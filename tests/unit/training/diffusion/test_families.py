@@ -24,6 +24,8 @@ from tunesmith.training.diffusion.opening import Recipe, open_task
 from tunesmith.training.reporting import Reporter
 from tunesmith.training.workplace import Workplace
 
+pytestmark = pytest.mark.usefixtures("libraries_are_no_garbage")
+
 PIPELINES = {"flux": FluxPipeline, "schnell": FluxPipeline, "sd3": StableDiffusion3Pipeline, "qwen": QwenImagePipeline}
 SIZES = [(64, 64), (64, 64)]
 HELD_OUT = {"by": "sequential", "ratios": [0.75, 0.25]}

@@ -14,7 +14,7 @@ from attempts import LORA, checkpoint, losses, of_kind, run
 from tiny_pictures import picture_attempt, write_pictures
 from tunesmith.spec.events import Evaluated, Failed, Note, Prepared, Resumed, Sampled, StoppedEarly, Succeeded
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("libraries_are_no_garbage")]
 
 SIZES = [(64, 64), (64, 32), (64, 64), (40, 64), (64, 64)]
 SAMPLING = {"prompts": ["sks flag", ""], "every": 2, "denoising_steps": 2}

@@ -5,7 +5,7 @@ import binascii
 import re
 from collections import deque
 from collections.abc import Callable, Container, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tunesmith.data.containers import ZIP, is_image
 from tunesmith.data.examples import Conversation, Image
 from tunesmith.data.row_pictures import MAX_PICTURE_BYTES, RowPicturesWriter
 from tunesmith.data.rows import read_examples
+from tunesmith.jobs.errands import Errands
 from tunesmith.spec.errors import DatasetError, TooLargeError, TunesmithError
 from tunesmith.spec.reading import Reading
 from tunesmith.storage import BlobWriter
@@ -50,27 +51,26 @@ class PictureGatherer:
             TunesmithError: a picture could not be fetched. Whatever `progress` raises passes through.
         """
         known: dict[str | bytes, int] = {}
-        pool = ThreadPoolExecutor(_AT_ONCE)
-        with _archive_of(rows) as archive, RowPicturesWriter(_Sink(target)) as writer:
+        with (
+            _archive_of(rows) as archive,
+            Errands(_AT_ONCE) as errands,
+            RowPicturesWriter(_Sink(target)) as writer,
+        ):
 
             def fetch(row: Conversation, image: Image) -> Future[bytes]:
-                return pool.submit(self._content, archive, row, image)
+                return errands.submit(self._content, archive, row, image)
 
-            try:
-                for row, line, contents in _ahead(rows, reading, fetch, known):
-                    numbers = []
-                    for image, content in zip(row.images, contents, strict=True):
-                        if content is not None:
-                            with _in_row(line):
-                                _await(content, lambda: progress(target.bytes, None))
-                                known[image.source] = writer.add(_checked(content.result()))
-                        numbers.append(known[image.source])
-                        self._require_room(target.bytes, len(known), line)
-                        progress(target.bytes, None)
-                    writer.add_row(row.member, line, numbers)
-            finally:
-                # Nobody waits for a server that does not answer; such a thread ends by itself when its time is over.
-                pool.shutdown(wait=False, cancel_futures=True)
+            for row, line, contents in _ahead(rows, reading, fetch, known):
+                numbers = []
+                for image, content in zip(row.images, contents, strict=True):
+                    if content is not None:
+                        with _in_row(line):
+                            _await(content, lambda: progress(target.bytes, None))
+                            known[image.source] = writer.add(_checked(content.result()))
+                    numbers.append(known[image.source])
+                    self._require_room(target.bytes, len(known), line)
+                    progress(target.bytes, None)
+                writer.add_row(row.member, line, numbers)
             writer.finish()
         target.finish()
 

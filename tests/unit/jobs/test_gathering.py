@@ -136,7 +136,7 @@ def end(_done, _total):
 def test_gathering_ends_when_it_is_told_to(gather):
     with pytest.raises(EndedError):
         gather([shows(URL + "red")] * 50, progress=end)
-    wait_for(lambda: not any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate()))
+    wait_for(lambda: not any(thread.name == "errands" for thread in threading.enumerate()))
 
 
 def test_gathering_that_is_ended_does_not_wait_for_a_silent_server(gather):

@@ -3,12 +3,13 @@
 import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from tunesmith.jobs.errands import Errands
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.pictures.report import LeftOut, Report
 from tunesmith.spec.errors import (
@@ -130,14 +131,12 @@ class Collector:
         """
         wanted = [*_asked_for(images, secret), *(_beside(images, secret) if images.captioning == "existing" else ())]
         download = _Download(self._fetcher, org, Storage(folder))
-        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures")
-        try:
-            begun = [pool.submit(self._bring, org, each, download) for each in wanted]
-            _follow(begun, report)
-        finally:
-            download.stop()
-            # Nobody waits for a server that does not answer; such a thread ends by itself when its time is over.
-            pool.shutdown(wait=False, cancel_futures=True)
+        with Errands(_AT_ONCE) as errands:
+            try:
+                begun = [errands.submit(self._bring, org, each, download) for each in wanted]
+                _follow(begun, report)
+            finally:
+                download.stop()
         results = [each.result() for each in begun]
         here = [each for each in results if isinstance(each, Fetched)]
         return here, [each for each in results if isinstance(each, LeftOut)]

@@ -301,8 +301,9 @@ def test_a_task_is_cancelled_while_its_pictures_are_fetched(served, web):
 
 def test_a_task_with_the_pages_defaults_is_cancelled_while_it_trains_and_one_behind_it_while_it_waits(served, web):
     addresses = publish(web, "red", "green")
-    first, second = (create(served, source_images=addresses) for _ in range(2))
+    first = create(served, source_images=addresses)
     running = wait_for(lambda: (now := task(served, first.id)).current_step > 2 and now)
+    second = create(served, source_images=addresses)
     assert (running.steps, running.total_steps, running.rank, running.learning_rate) == (1000, 1000, 16, 0.0001)
     assert running.processed_dataset_path
     wait_for(lambda: task(served, second.id).status == "QUEUED")

@@ -24,13 +24,13 @@ class Errands:
         self._waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def __enter__(self) -> Self:
-        for _ in range(self._threads):
+        for _thread in range(self._threads):
             threading.Thread(target=self._run, name="errands", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        for _ in range(self._threads):
+        for _thread in range(self._threads):
             self._waiting.put(lambda: None)  # wakes those that have nothing to do
 
     def submit(

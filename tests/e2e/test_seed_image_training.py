@@ -4,6 +4,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 import threading
 import uuid
 from datetime import UTC, datetime
@@ -275,6 +276,10 @@ def require_samples(server, task_id):
     assert (sheet.status_code, sheet.headers["content-type"]) == (200, "image/png")
     with Image.open(io.BytesIO(sheet.content)) as picture:
         assert picture.width > 2 * 192
+    file = server.home / "sheet.png"
+    command = [sys.executable, "-m", "tunesmith.cli", "jobs", "sample-sheet", task_id, "--to", file]
+    subprocess.run(command, env={**os.environ, "TUNESMITH_URL": server.url}, check=True)
+    assert file.read_bytes() == sheet.content
     unknown = server.http.get(f"{job_of(task_id)}/samples/nothing/picture")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
 

@@ -24,8 +24,8 @@ def png(colour: str, size: tuple[int, int] = (64, 48)) -> bytes:
 
 def write_pictures(path: Path, sizes: Sequence[tuple[int, int]], captions: Sequence[str] | None = None) -> Path:
     """A set of pictures of one colour each with a stripe, of these widths and heights."""
-    with path.open("wb") as file:
-        writer, pictures = PictureSetWriter(file), []
+    with path.open("wb") as file, PictureSetWriter(file) as writer:
+        pictures = []
         for number, (width, height) in enumerate(sizes):
             colour = COLOURS[number % len(COLOURS)]
             image = Image.new("RGB", (width, height), colour)

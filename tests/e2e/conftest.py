@@ -1,8 +1,5 @@
 """A real server over a home of its own, with a tiny model behind the names that clients use."""
 
-import subprocess
-import sys
-
 import openai
 import pytest
 
@@ -13,18 +10,18 @@ QWEN = "Qwen/Qwen2.5-1.5B-Instruct"
 
 
 @pytest.fixture(scope="session")
-def tiny_model_folder(tmp_path_factory):
+def tiny_model_folder(tiny_model):
     """A model of a few thousand parameters."""
-    folder = tmp_path_factory.mktemp("base") / "tiny"
-    subprocess.run([sys.executable, "-m", "tunesmith.training.tiny_model", "text", str(folder)], check=True)
-    return folder
+    return tiny_model
 
 
 @pytest.fixture(scope="session")
 def image_model(tmp_path_factory):
     """A random FLUX.1 of some two hundred thousand weights."""
-    folder = tmp_path_factory.mktemp("base") / "flux"
-    subprocess.run([sys.executable, "-m", "tunesmith.training.diffusion.tiny_model", str(folder)], check=True)
+    from tunesmith.training.diffusion import tiny_model
+
+    folder = tmp_path_factory.mktemp("flux")
+    tiny_model.build(folder)
     return folder
 
 

@@ -173,20 +173,6 @@ def test_a_plan_says_what_is_not_known_before_the_pictures_are_prepared_and_the_
     assert "cannot be told in advance" in plan["memory_note"]
 
 
-def test_a_job_whose_weights_alone_do_not_fit_is_told_so(write_home, image_model, tmp_path, web):
-    home = write_home(tmp_path / "home")
-    with (home / "tunesmith.toml").open("a") as settings:
-        settings.write(f'flux = "{image_model}"\n')
-    server = RunningServer(home, TUNESMITH_ALLOWED_NETWORKS="127.0.0.1/32", TUNESMITH_DEVICE_MEMORY_BYTES="300000000")
-    try:
-        job = submit(server, wished(web, adapter=None))
-        failed = wait_for(lambda: (now := job_of(server, job))["state"] == "failed" and now)
-        assert failed["error"]["code"] == "does_not_fit"
-        assert "Weights, gradients and the optimizer take at least" in failed["error"]["message"]
-    finally:
-        server.stop()
-
-
 IMAGES = "spec.data.images"
 
 

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import struct
-import subprocess
-import sys
 import zipfile
 import zlib
 
@@ -23,12 +21,10 @@ PARTS = ["language", "projector", "vision"]
 
 
 @pytest.fixture(scope="module")
-def served(write_home, tmp_path_factory):
+def served(write_home, tmp_path_factory, tiny_vision_model):
     home = write_home(tmp_path_factory.mktemp("pictures") / "home")
-    model = tmp_path_factory.mktemp("vision")
-    subprocess.run([sys.executable, "-m", "tunesmith.training.tiny_vision_model", str(model)], check=True)
     settings = home / "tunesmith.toml"
-    settings.write_text(f'{settings.read_text()}sees = "{model}"\n')
+    settings.write_text(f'{settings.read_text()}sees = "{tiny_vision_model}"\n')
     server = RunningServer(home)
     yield server
     server.stop()

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 import threading
 import uuid
 from datetime import UTC, datetime
@@ -58,11 +59,17 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 
 
 @pytest.fixture(scope="module")
-def served(write_home, tmp_path_factory, image_model):
+def hub():
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served(write_home, tmp_path_factory, image_model, hub):
     home = write_home(tmp_path_factory.mktemp("images") / "home")
     with (home / "tunesmith.toml").open("a") as settings:
         settings.write(f'"black-forest-labs/FLUX.1-dev" = "{image_model}"\n')
-    server = RunningServer(home, TUNESMITH_HUB_URL="", TUNESMITH_ALLOWED_NETWORKS="127.0.0.1/32")
+    server = RunningServer(home, TUNESMITH_HUB_URL=hub.url, TUNESMITH_ALLOWED_NETWORKS="127.0.0.1/32")
     added = server.http.post(
         "/tunesmith/v1/datasets", data={"name": "v1.0"}, files={"file": ("rows.jsonl", chat_rows())}
     )
@@ -269,6 +276,10 @@ def require_samples(server, task_id):
     assert (sheet.status_code, sheet.headers["content-type"]) == (200, "image/png")
     with Image.open(io.BytesIO(sheet.content)) as picture:
         assert picture.width > 2 * 192
+    file = server.home / "sheet.png"
+    command = [sys.executable, "-m", "tunesmith.cli", "jobs", "sample-sheet", task_id, "--to", file]
+    subprocess.run(command, env={**os.environ, "TUNESMITH_URL": server.url}, check=True)
+    assert file.read_bytes() == sheet.content
     unknown = server.http.get(f"{job_of(task_id)}/samples/nothing/picture")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
 
@@ -295,8 +306,9 @@ def test_a_task_is_cancelled_while_its_pictures_are_fetched(served, web):
 
 def test_a_task_with_the_pages_defaults_is_cancelled_while_it_trains_and_one_behind_it_while_it_waits(served, web):
     addresses = publish(web, "red", "green")
-    first, second = (create(served, source_images=addresses) for _ in range(2))
+    first = create(served, source_images=addresses)
     running = wait_for(lambda: (now := task(served, first.id)).current_step > 2 and now)
+    second = create(served, source_images=addresses)
     assert (running.steps, running.total_steps, running.rank, running.learning_rate) == (1000, 1000, 16, 0.0001)
     assert running.processed_dataset_path
     wait_for(lambda: task(served, second.id).status == "QUEUED")
@@ -452,32 +464,24 @@ def test_the_example_follows_its_task_to_the_end_and_shows_why_it_failed(served,
     assert "mug.jpg" in done.stdout
 
 
-@pytest.mark.timeout(300)
-def test_a_gated_base_model_needs_a_token_that_may_read_it(write_home, image_model, tmp_path, web):
+def test_a_gated_base_model_needs_a_token_that_may_read_it(served, image_model, hub, web):
     files = {
         path.relative_to(image_model).as_posix(): path.read_bytes() for path in image_model.rglob("*") if path.is_file()
     }
-    with HubServer() as hub:
-        hub.publish("model", "black-forest-labs/FLUX.1-dev", files, gated=True)
-        server = RunningServer(
-            write_home(tmp_path / "home"), TUNESMITH_HUB_URL=hub.url, TUNESMITH_ALLOWED_NETWORKS="127.0.0.1/32"
-        )
-        try:
-            asked = documented(steps=1, source_images=publish(web, "red"))
-            refused = server.http.post(f"{TRAINING}/", json=asked)
-            assert refused.status_code == 422
-            [fault] = refused.json()["detail"]
-            assert fault["loc"] == ["body", "base_model_path"]
-            assert "is gated" in fault["msg"]
-            token = {
-                "name": "hub",
-                "purpose": "hub",
-                "fields": {"token": HubServer.TOKEN},
-                "host": hub.url.removeprefix("http://"),
-            }
-            server.http.post("/tunesmith/v1/secrets", json=token).raise_for_status()
-            created = create(server, steps=1, source_images=publish(web, "red"), base_model_secret="hub")
-            done = followed(server, created.id)[-1]
-            assert done.status == "COMPLETED", done.error_message
-        finally:
-            server.stop()
+    hub.publish("model", "black-forest-labs/gated", files, gated=True)
+    asked = {"steps": 1, "source_images": publish(web, "red"), "base_model_path": "black-forest-labs/gated"}
+    refused = served.http.post(f"{TRAINING}/", json=documented(**asked))
+    assert refused.status_code == 422
+    [fault] = refused.json()["detail"]
+    assert fault["loc"] == ["body", "base_model_path"]
+    assert "is gated" in fault["msg"]
+    token = {
+        "name": "hub",
+        "purpose": "hub",
+        "fields": {"token": HubServer.TOKEN},
+        "host": hub.url.removeprefix("http://"),
+    }
+    served.http.post("/tunesmith/v1/secrets", json=token).raise_for_status()
+    created = create(served, **asked, base_model_secret="hub")
+    done = followed(served, created.id)[-1]
+    assert done.status == "COMPLETED", done.error_message

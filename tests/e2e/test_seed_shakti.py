@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -79,16 +78,14 @@ if shutil.which("curl") is None:
 
 
 @pytest.fixture(scope="module")
-def served(write_home, tiny_model_folder, tmp_path_factory):
+def served(write_home, tiny_vision_model, tmp_path_factory):
     home = write_home(tmp_path_factory.mktemp("shakti") / "home")
     settings = home / "tunesmith.toml"
-    vision = tmp_path_factory.mktemp("vision")
-    subprocess.run([sys.executable, "-m", "tunesmith.training.tiny_vision_model", str(vision)], check=True)
-    own_code = shutil.copytree(vision, tmp_path_factory.mktemp("ovis") / "ovis")
+    own_code = shutil.copytree(tiny_vision_model, tmp_path_factory.mktemp("ovis") / "ovis")
     (own_code / "config.json").write_text(
         json.dumps({"model_type": "ovis", "auto_map": {"AutoModelForCausalLM": "modeling_ovis.Ovis"}})
     )
-    aliases = f'"{OVIS}" = "{vision}"\n"ovis-itself" = "{own_code}"\n'
+    aliases = f'"{OVIS}" = "{tiny_vision_model}"\n"ovis-itself" = "{own_code}"\n'
     settings.write_text(f'allowed_networks = "127.0.0.0/8"\n{settings.read_text()}{aliases}')
     server = RunningServer(home)
     yield server

@@ -1,4 +1,4 @@
-"""`tunesmith jobs metrics`, `samples`, `artifacts`, `download` and `recipe`."""
+"""`tunesmith jobs metrics`, `samples`, `sample-sheet`, `artifacts`, `download` and `recipe`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,6 +72,23 @@ def samples(
         ],
         empty="The model was not asked anything yet. Name prompts as `spec.sampling` of a job.",
     )
+
+
+@command(app, "sample-sheet", "tunesmith jobs sample-sheet 3f0c9a5e8d7b4c21a6f4e0d9b8c7a615 --to sheet.png")
+def sample_sheet(
+    id: Id,
+    to: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write. [the job's ID with .png, here]")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Download the pictures that a model drew, all on one PNG: a row for each prompt, a column for each step."""
+    known = job_id(id)
+    target = to or Path(f"{known}.png")
+    with Client(url) as client:
+        count = download_to(client, f"/jobs/{known}/sample-sheet", target)
+    data_json({"path": str(target), "bytes": count}) if as_json else data(str(target))
 
 
 @command(app, "artifacts", "tunesmith jobs artifacts 3f0c9a5e8d7b4c21a6f4e0d9b8c7a615")

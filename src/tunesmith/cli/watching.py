@@ -12,9 +12,10 @@ def describe(job: Json) -> None:
     spec = job["spec"]
     adapter, optimization = spec["adapter"], spec["optimization"]
     kind = f"LoRA rank {adapter['rank']}, alpha {adapter['alpha']:g}" if adapter else "full fine-tuning"
+    steps = f", at most {optimization['max_steps']} steps" if optimization["max_steps"] is not None else ""
     say(
         f"Job {job['id']}: {spec['model']['base']}, {kind}, learning rate {optimization['learning_rate']:g}, "
-        f"batch size {optimization['batch_size']}, {optimization['epochs']:g} epochs, {spec['model']['dtype']}, "
+        f"batch size {optimization['batch_size']}, {optimization['epochs']:g} epochs{steps}, {spec['model']['dtype']}, "
         f"at most {spec['data']['max_length']} tokens a row."
     )
 

@@ -7,7 +7,7 @@ import json
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from tunesmith.spec.errors import DatasetError
 from tunesmith.spec.frozen import Frozen
@@ -58,7 +58,7 @@ class PictureSet:
 
 
 class PictureSetWriter:
-    """Writes a set, picture by picture."""
+    """Writes a set, picture by picture. To be used as a context, at whose end all is written."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._archive = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED)
@@ -67,8 +67,13 @@ class PictureSetWriter:
         """Store a picture's file."""
         self._archive.writestr(zipfile.ZipInfo(name, _TIME), content)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
     def finish(self, pictures: Iterable[Picture]) -> None:
-        """Write the list, and end."""
+        """Write the list."""
         listed = {"pictures": [picture.model_dump(mode="json") for picture in pictures]}
         self._archive.writestr(zipfile.ZipInfo(_MANIFEST, _TIME), json.dumps(listed, indent=1))
-        self._archive.close()

@@ -5,7 +5,7 @@ import binascii
 import re
 from collections import deque
 from collections.abc import Callable, Container, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tunesmith.data.containers import ZIP, is_image
 from tunesmith.data.examples import Conversation, Image
 from tunesmith.data.row_pictures import MAX_PICTURE_BYTES, RowPicturesWriter
 from tunesmith.data.rows import read_examples
+from tunesmith.jobs.errands import Errands
 from tunesmith.spec.errors import DatasetError, TooLargeError, TunesmithError
 from tunesmith.spec.reading import Reading
 from tunesmith.storage import BlobWriter
@@ -22,6 +23,7 @@ MAX_PICTURES = 100_000
 
 _AT_ONCE = 8
 _AHEAD = 2 * _AT_ONCE
+_POLL_SECONDS = 0.1
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _DATA = re.compile(r"data:[^,;]*(;[^,;]*)*;base64,", re.IGNORECASE)
 _HINT = "Name an address, a data URI in base64, or a file in the archive that the rows come in."
@@ -51,26 +53,24 @@ class PictureGatherer:
         known: dict[str | bytes, int] = {}
         with (
             _archive_of(rows) as archive,
-            ThreadPoolExecutor(_AT_ONCE) as pool,
+            Errands(_AT_ONCE) as errands,
             RowPicturesWriter(_Sink(target)) as writer,
         ):
 
             def fetch(row: Conversation, image: Image) -> Future[bytes]:
-                return pool.submit(self._content, archive, row, image)
+                return errands.submit(self._content, archive, row, image)
 
-            try:
-                for row, line, contents in _ahead(rows, reading, fetch, known):
-                    numbers = []
-                    for image, content in zip(row.images, contents, strict=True):
-                        if content is not None:
-                            with _in_row(line):
-                                known[image.source] = writer.add(_checked(content.result()))
-                        numbers.append(known[image.source])
-                        self._require_room(target.bytes, len(known), line)
-                        progress(target.bytes, None)
-                    writer.add_row(row.member, line, numbers)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            for row, line, contents in _ahead(rows, reading, fetch, known):
+                numbers = []
+                for image, content in zip(row.images, contents, strict=True):
+                    if content is not None:
+                        with _in_row(line):
+                            _await(content, lambda: progress(target.bytes, None))
+                            known[image.source] = writer.add(_checked(content.result()))
+                    numbers.append(known[image.source])
+                    self._require_room(target.bytes, len(known), line)
+                    progress(target.bytes, None)
+                writer.add_row(row.member, line, numbers)
             writer.finish()
         target.finish()
 
@@ -112,6 +112,12 @@ def _ahead(
             if len(waiting) >= _AHEAD:
                 yield waiting.popleft()
     yield from waiting
+
+
+def _await(content: Future[bytes], poll: Callable[[], None]) -> None:
+    """Wait for a content, and raise whatever `poll` raises meanwhile."""
+    while not wait([content], timeout=_POLL_SECONDS).done:
+        poll()
 
 
 @contextmanager

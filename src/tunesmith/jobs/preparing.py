@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sqlalchemy import Connection
+
 from tunesmith.assets.content import ContentUse
 from tunesmith.jobs.admission import Admission
 from tunesmith.jobs.fetching import Digest, Part, shown, without_queries
@@ -160,9 +162,7 @@ class _Watch:
         if now - self._looked_at > _LOOK_SECONDS:
             self._looked_at = now
             with self._database.read() as connection:
-                current = jobs.get(connection, self._job.id)
-            if current is None or current.state is not State.VALIDATING:
-                raise _Ended
+                self._require_waiting(connection)
 
     def stage(self, stage: Stage, done: int, total: int) -> None:
         """See `Report`. Told when a stage begins and ends, and now and then between."""
@@ -185,6 +185,7 @@ class _Watch:
 
     def _tell(self, kind: str, message: str, data: Mapping[str, Any], level: Literal["info", "warn"] = "info") -> None:
         with self._database.write() as connection:
+            self._require_waiting(connection)  # nothing is told of a job that has ended
             events.add(
                 connection,
                 self._job.id,
@@ -194,3 +195,8 @@ class _Watch:
                 level=level,
                 data=dict(data),
             )
+
+    def _require_waiting(self, connection: Connection) -> None:
+        current = jobs.get(connection, self._job.id)
+        if current is None or current.state is not State.VALIDATING:
+            raise _Ended

@@ -142,9 +142,11 @@ class Recorder:
 
     @apply.register
     def _(self, event: reported.Sampled) -> None:
-        shown = event.file if event.text is None else repr(_excerpt(event.text))
-        who = "the base model" if event.step == 0 else "the model"
-        self._tell(event, f"Step {event.step}: to {_excerpt(event.prompt)!r} {who} answers {shown}.")
+        prompt, who = repr(_excerpt(event.prompt)), "the base model" if event.step == 0 else "the model"
+        if event.text is None:
+            self._tell(event, f"Step {event.step}: of {prompt} {who} draws {event.file}.")
+        else:
+            self._tell(event, f"Step {event.step}: to {prompt} {who} answers {_excerpt(event.text)!r}.")
 
     @apply.register
     def _(self, event: reported.Healed) -> None:

@@ -80,7 +80,8 @@ def _require_plain(picture: Image.Image, line: int) -> None:
     if width * height > MAX_PIXELS:
         raise _refused(line, f"has {width} x {height} pixels; up to {MAX_PIXELS:,} in all are read")
     frames = getattr(picture, "n_frames", 1)
-    if frames > 1:
+    # A JPEG may hold a thumbnail or a depth map behind its picture, as cameras of phones write them.
+    if frames > 1 and picture.format != "MPO":
         raise _refused(line, f"moves: it has {frames} frames")
     if picture.mode not in _MODES or _has_16_bits(picture):
         kind = "16 bits a channel" if _has_16_bits(picture) else f"the colours {picture.mode}"

@@ -57,7 +57,8 @@ class PictureProcessor:
         """A rendered conversation with each picture's mark replaced by all that stands for the picture.
 
         Raises:
-            DatasetError: the text has more or fewer marks than the row has pictures.
+            DatasetError: the text has more or fewer marks than the row has pictures, or the model takes no picture of
+                such a shape.
         """
         marks = rendered.text.count(self.mark)
         if marks != len(pictures):
@@ -65,7 +66,13 @@ class PictureProcessor:
                 f"Line {line}: the chat template shows {marks} pictures, and the row has {len(pictures)}.",
                 hint=f"Leave the text {self.mark!r} out of the row, and show no more pictures than the model takes.",
             )
-        features = self._features(pictures)
+        try:
+            features = self._features(pictures)
+        except ValueError as error:  # what a family does not take, such as a line of pixels
+            raise DatasetError(
+                f"Line {line}: the base model's processor takes no such picture: {error}.",
+                hint="Crop the picture, or leave the row out.",
+            ) from error
         replacements = [
             self._processor.replace_image_token(features, image_idx=number) for number in range(len(pictures))
         ]

@@ -41,6 +41,7 @@ def test_these_are_the_commands():
         "jobs pause",
         "jobs resume",
         "jobs samples",
+        "jobs sample-sheet",
         "plan",
         "jobs priority",
         "jobs metrics",

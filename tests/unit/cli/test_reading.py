@@ -199,7 +199,20 @@ def test_a_file_that_is_no_rows_is_refused(shell, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb", ["get", "watch", "logs", "cancel", "pause", "resume", "metrics", "samples", "artifacts", "download"]
+    "verb",
+    [
+        "get",
+        "watch",
+        "logs",
+        "cancel",
+        "pause",
+        "resume",
+        "metrics",
+        "samples",
+        "sample-sheet",
+        "artifacts",
+        "download",
+    ],
 )
 def test_an_unknown_job_exits_with_4(shell, verb):
     done = shell.run("jobs", verb, NO_SUCH_JOB)

@@ -10,9 +10,9 @@ PICTURE = Picture(file="0.png", source="cat.png", caption="a čat", width=2, hei
 
 def written():
     file = io.BytesIO()
-    writer = PictureSetWriter(file)
-    writer.add("0.png", b"content")
-    writer.finish([PICTURE])
+    with PictureSetWriter(file) as writer:
+        writer.add("0.png", b"content")
+        writer.finish([PICTURE])
     return file.getvalue()
 
 
@@ -27,6 +27,15 @@ def test_a_set_is_read_as_it_was_written(tmp_path):
 
 def test_equal_sets_are_equal_bytes():
     assert written() == written()
+
+
+def test_a_set_that_is_broken_off_writes_nothing_later():
+    file = io.BytesIO()
+    with pytest.raises(InterruptedError), PictureSetWriter(file) as writer:
+        writer.add("0.png", b"content")
+        raise InterruptedError
+    file.close()
+    del writer  # an archive that is still open would write its list of files now
 
 
 def test_another_file_is_refused(tmp_path):

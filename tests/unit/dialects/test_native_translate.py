@@ -342,6 +342,10 @@ HALVES = {"by": "random", "ratios": [0.5, 0.5]}
     [
         ({"selection": {"metric": "accuracy", "best": "highest"}}, ["spec.selection.metric", "spec.selection.best"]),
         ({"cadence": {"eval_steps": 5}}, ["spec.cadence.eval_steps"]),
+        (
+            {"method": {"kind": "text_to_image", "parameters": {"sample_width": 64, "ema_decay": 0.9}}},
+            ["spec.method.parameters.sample_width"],
+        ),
         ({"selection": {"min_improvement": 0.1}}, ["spec.selection.min_improvement"]),
         ({"data": {"train": {"file": "a"}, "split": {"by": "random"}}, "cadence": {"eval_steps": 5}},
          ["spec.cadence.eval_steps"]),

@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from running_server import wait_for
 from tunesmith.data.row_pictures import RowPictures
 from tunesmith.jobs.gathering import PictureGatherer
 from tunesmith.spec.errors import DatasetError, SourceNotFoundError, TooLargeError, TunesmithError
@@ -124,13 +125,31 @@ def test_no_more_bytes_are_gathered_than_allowed(gather):
         gather(rows, max_bytes=200)
 
 
+class EndedError(Exception):
+    """Nobody waits for the pictures any more."""
+
+
+def end(_done, _total):
+    raise EndedError
+
+
 def test_gathering_ends_when_it_is_told_to(gather):
-    class EndedError(Exception):
-        pass
-
-    def progress(done, total):
-        raise EndedError
-
     with pytest.raises(EndedError):
-        gather([shows(URL + "red")] * 50, progress=progress)
-    assert not any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
+        gather([shows(URL + "red")] * 50, progress=end)
+    wait_for(lambda: not any(thread.name == "errands" for thread in threading.enumerate()))
+
+
+def test_gathering_that_is_ended_does_not_wait_for_a_silent_server(gather):
+    answers, waited = threading.Event(), threading.Event()
+
+    def fetch(address, most):
+        answers.wait(30)
+        waited.set()
+        return png("red")
+
+    try:
+        with pytest.raises(EndedError):
+            gather([shows(URL + "red")], fetch=fetch, progress=end)
+        assert not waited.is_set()
+    finally:
+        answers.set()

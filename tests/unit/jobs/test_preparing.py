@@ -337,3 +337,15 @@ def test_urgent_jobs_leave_the_queue_first_and_equal_ones_in_order(place, house)
     assert place.jobs.position(low) == 2
     place.jobs.prioritise(low.id, 3)
     assert [job.id for job in place.jobs.queued()] == [low.id, first.id, second.id]
+
+
+def test_nothing_is_told_of_a_job_after_it_was_cancelled(place):
+    place.shelf.gate.clear()
+    job = place.submit()
+    asked = len(place.shelf.seen)
+    place.preparer.tick()
+    wait_for(lambda: len(place.shelf.seen) > asked)
+    place.jobs.cancel(job.id)
+    place.shelf.gate.set()  # all of it is here now, which would be told
+    place.preparer.stop()
+    assert [event.kind for event in place.jobs.events(job.id)][-1] == "state"

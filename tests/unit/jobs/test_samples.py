@@ -95,7 +95,7 @@ def test_a_picture_is_named_by_its_file(house, started, call):
     picture = {"text": None, "file": "samples/step-4-0.png", "tokens": None}
     house.runner.report(sampled(started.at, 4).model_copy(update=picture))
     house.tick()
-    assert house.messages(job)[-1] == "Step 4: to 'Who?' the model answers samples/step-4-0.png."
+    assert house.messages(job)[-1] == "Step 4: of 'Who?' the model draws samples/step-4-0.png."
     assert call(f"/jobs/{job.id}/samples").json()["data"][0]["file"] == "samples/step-4-0.png"
 
 

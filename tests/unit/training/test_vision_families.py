@@ -76,6 +76,16 @@ def test_a_family_is_checked_and_planned_before_it_is_trained(model: Path, tmp_p
     assert checked.plan.trained_parameters > 0
 
 
+def test_a_picture_of_a_shape_that_the_family_does_not_take_is_refused_with_its_line(tmp_path: Path) -> None:
+    FAMILIES["qwen2_5_vl"](tmp_path / "model")
+    thread = {"thread": png("red", (300, 1))}
+    order = vision_attempt(tmp_path / "model", tmp_path, [*ROWS, shows("thread")], contents=thread, purpose="check")
+    code, events = run(order, tmp_path / "run")
+    [failed] = of_kind(events, Failed)
+    assert (code, failed.error.code) == (1, "invalid_dataset")
+    assert failed.error.message.startswith("Line 4: the base model's processor takes no such picture: ")
+
+
 def test_a_model_that_looks_at_pictures_through_cross_attention_is_refused(tmp_path: Path) -> None:
     write_mllama(tmp_path / "model")
     with pytest.raises(UnsupportedError, match="cross-attention"):

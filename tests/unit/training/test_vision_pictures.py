@@ -44,6 +44,12 @@ def test_a_picture_is_turned_as_its_camera_was_held():
     assert decoded(encoded(Image.new("RGB", (8, 6)), "JPEG", exif=exif), 1).size == (6, 8)
 
 
+def test_of_a_photo_with_a_second_picture_behind_it_the_first_is_taken():
+    photo = encoded(Image.new("RGB", (64, 48), "red"), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 6))])
+    found = decoded(photo, 1)
+    assert (found.size, found.getpixel((0, 0))[0] > 250) == ((64, 48), True)
+
+
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

@@ -9,6 +9,7 @@ from tunesmith.spec.errors import InvalidRequestError
 from tunesmith.spec.job import QuantizationSpec, SelectionSpec, StartSpec
 
 _OF_THE_HUB = ("revision", "secret")
+_OF_SAMPLES = ("sample_width", "sample_height", "sample_guidance")
 
 
 def refuse_contradictions(spec: SpecRequest) -> None:
@@ -51,6 +52,9 @@ def _notes_on_training(spec: SpecRequest) -> Iterator[str]:
         for name in idle:
             if getattr(quantization, name) != getattr(usual, name):
                 yield f"spec.model.quantization.{name} has no effect on {quantization.bits} bits."
+    if spec.sampling is None:
+        for name in (name for name in _OF_SAMPLES if name in spec.method.parameters):
+            yield f"spec.method.parameters.{name} has no effect without spec.sampling."
     yield from _notes_on_evaluations(spec)
 
 

@@ -3,12 +3,13 @@
 import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from tunesmith.jobs.errands import Errands
 from tunesmith.jobs.fetching import Fetcher
 from tunesmith.jobs.pictures.report import LeftOut, Report
 from tunesmith.spec.errors import (
@@ -32,6 +33,7 @@ PARAM = "data.images.sources"
 _AT_ONCE = 8
 _POLL_SECONDS = 0.1
 _FILE = re.compile(r"file-([0-9a-f]{32})")
+_USER = re.compile(r"[^:/?#]+://[^/?#]*@")
 _KINDS: dict[str, Literal["http", "s3", "gcs"]] = {"http": "http", "https": "http", "s3": "s3", "gs": "gcs"}
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -72,7 +74,8 @@ def check_sources(images: ImagesSpec) -> None:
     """Refuse lists that nothing could be fetched by.
 
     Raises:
-        InvalidRequestError: it is empty or too long, or one is no address that can be fetched.
+        InvalidRequestError: it is empty or too long, or one is no address that can be fetched, or names a user. No
+            message repeats an address, in which secrets may stand.
     """
     if not images.sources:
         raise InvalidRequestError(
@@ -90,6 +93,12 @@ def check_sources(images: ImagesSpec) -> None:
                 f"{PARAM}.{number} is not an address that can be fetched.",
                 param=f"{PARAM}.{number}",
                 hint="Use https://…, http://…, s3://bucket/key, gs://bucket/key or file-… of an uploaded file.",
+            )
+        if _USER.match(address):
+            raise InvalidRequestError(
+                f"{PARAM}.{number} holds a user or a password before its host, which is refused.",
+                param=f"{PARAM}.{number}",
+                hint="Leave out the part before '@'. Store credentials as a secret; `data.train.secret` names it.",
             )
 
 
@@ -122,14 +131,12 @@ class Collector:
         """
         wanted = [*_asked_for(images, secret), *(_beside(images, secret) if images.captioning == "existing" else ())]
         download = _Download(self._fetcher, org, Storage(folder))
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures") as pool:
-            begun = [pool.submit(self._bring, org, each, download) for each in wanted]
+        with Errands(_AT_ONCE) as errands:
             try:
+                begun = [errands.submit(self._bring, org, each, download) for each in wanted]
                 _follow(begun, report)
             finally:
                 download.stop()
-                for each in begun:
-                    each.cancel()
         results = [each.result() for each in begun]
         here = [each for each in results if isinstance(each, Fetched)]
         return here, [each for each in results if isinstance(each, LeftOut)]

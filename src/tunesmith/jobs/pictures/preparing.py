@@ -125,23 +125,23 @@ class Pictures:
 
 
 def _write_set(made: Sequence[Made], captions: Sequence[str], content: BlobWriter, report: Report) -> None:
-    writer = PictureSetWriter(cast(IO[bytes], _Stream(content)))
-    pictures = []
-    for number, (each, caption) in enumerate(zip(made, captions, strict=True)):
-        report.stage("writing", number, len(made))
-        name = f"{number:05d}.png"
-        writer.add(name, each.path.read_bytes())
-        pictures.append(
-            Picture(
-                file=name,
-                source=each.shown,
-                caption=caption,
-                width=each.written.width,
-                height=each.written.height,
-                sha256=each.written.sha256,
+    with PictureSetWriter(cast(IO[bytes], _Stream(content))) as writer:
+        pictures = []
+        for number, (each, caption) in enumerate(zip(made, captions, strict=True)):
+            report.stage("writing", number, len(made))
+            name = f"{number:05d}.png"
+            writer.add(name, each.path.read_bytes())
+            pictures.append(
+                Picture(
+                    file=name,
+                    source=each.shown,
+                    caption=caption,
+                    width=each.written.width,
+                    height=each.written.height,
+                    sha256=each.written.sha256,
+                )
             )
-        )
-    writer.finish(pictures)
+        writer.finish(pictures)
     content.finish()
     report.stage("writing", len(made), len(made))
 

@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from tunesmith.data.imaging.likeness import are_alike
 from tunesmith.data.imaging.protocol import Refused, Transform, Written
-from tunesmith.data.imaging.vocabulary import TRANSFORMS, read_transform
+from tunesmith.data.imaging.vocabulary import TRANSFORMS, Likeness, read_transform
 from tunesmith.jobs.pictures.collecting import PARAM
 from tunesmith.jobs.pictures.decoder import Decoder
 from tunesmith.jobs.pictures.report import LeftOut, Report
 from tunesmith.jobs.pictures.verifying import Verified
 from tunesmith.spec.errors import DatasetError, InvalidRequestError
+from tunesmith.spec.faults import sentence
 from tunesmith.spec.image_training import images_of
 from tunesmith.spec.job import JobSpec
 
@@ -55,8 +56,11 @@ def check_transforms(transforms: Sequence[Mapping[str, Any]]) -> None:
             read_transform(transform)
         except ValidationError as error:
             first = error.errors()[0]
-            param = ".".join([param, *(str(part) for part in first["loc"])])
-            raise InvalidRequestError(f"{param}: {first['msg']}.", param=param) from error
+            path = ".".join([param, *map(str, first["loc"])])
+            allowed = ", ".join(TRANSFORMS[name].model_fields) or "none"
+            raise InvalidRequestError(
+                sentence(first, path), param=path, hint=f"Parameters of {name!r}: {allowed}."
+            ) from error
 
 
 def transform(
@@ -97,10 +101,11 @@ def _chosen(
     """What is left behind the filters, each in its place of the list."""
     left, left_out = list(made), []
     for place, canonical in enumerate(transforms):
+        _, parameters = read_transform(canonical)
         if canonical["type"] == "min_size_filter":
             verdicts = [(each, _too_small(each, place)) for each in left]
-        elif canonical["type"] == "dedupe":
-            verdicts = list(_compared(left, place, canonical["max_distance"], report))
+        elif isinstance(parameters, Likeness):
+            verdicts = list(_compared(left, place, parameters.max_distance, report))
         else:
             continue
         left_out += [LeftOut(picture=each.shown, reason=reason) for each, reason in verdicts if reason]

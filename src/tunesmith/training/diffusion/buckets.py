@@ -1,11 +1,10 @@
 """At which sizes pictures are trained: each once per resolution, in its own shape, never larger than it is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tunesmith.data.picture_set import Picture
-from tunesmith.spec.errors import DatasetError
 from tunesmith.training.diffusion.family import Grid
 
 _GRAIN = 64
@@ -34,32 +33,31 @@ class Item:
         return (self.width // self.patch) * (self.height // self.patch)
 
 
-def items_of(pictures: Sequence[Picture], resolutions: Sequence[int], grid: Grid) -> list[Item]:
-    """All items of an epoch.
-
-    Raises:
-        DatasetError: a picture is too small or too narrow for one token.
-    """
+def fitting(pictures: Sequence[Picture], resolutions: Sequence[int], grid: Grid) -> list[int]:
+    """Places, from 0, of the pictures that have room for a token along each edge, at every resolution."""
     return [
-        Item(number, *_size(picture, resolution, grid), grid.patch)
-        for number, picture in enumerate(pictures)
+        place
+        for place, picture in enumerate(pictures)
+        if all(min(_size(picture, resolution, grid)) > 0 for resolution in resolutions)
+    ]
+
+
+def items_of(pictures: Sequence[Picture], places: Iterable[int], resolutions: Sequence[int], grid: Grid) -> list[Item]:
+    """All items of an epoch over the pictures at these places, which must fit."""
+    return [
+        Item(place, *_size(pictures[place], resolution, grid), grid.patch)
+        for place in places
         for resolution in resolutions
     ]
 
 
 def _size(picture: Picture, resolution: int, grid: Grid) -> tuple[int, int]:
+    """Width and height; an edge without room for a token is 0."""
     width, height = picture.width, picture.height
     scale = min(1.0, resolution / math.sqrt(width * height))
     # A coarse grain would cost small pictures most of themselves.
     grain = max(grid.patch, min(_GRAIN, resolution // 8) // grid.patch * grid.patch)
-    sizes = tuple(_edge(edge, scale, grain, grid) for edge in (width, height))
-    if min(sizes) == 0:
-        raise DatasetError(
-            f"The picture {picture.source!r} of {width}x{height} pixels is too small at the resolution {resolution}: "
-            f"this model needs {grid.patch} pixels along each edge.",
-            param="data.train",
-        )
-    return sizes[0], sizes[1]
+    return _edge(width, scale, grain, grid), _edge(height, scale, grain, grid)
 
 
 def _edge(edge: int, scale: float, grain: int, grid: Grid) -> int:

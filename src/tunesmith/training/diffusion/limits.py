@@ -3,11 +3,11 @@
 from contextlib import closing
 
 from tunesmith.data.picture_set import PictureSet
-from tunesmith.spec.errors import NothingToTrainError, UnsupportedError
+from tunesmith.spec.errors import DatasetError, NothingToTrainError, UnsupportedError
 from tunesmith.spec.image_training import images_of, require_image_training
 from tunesmith.spec.job import AttemptSpec, JobSpec
 from tunesmith.training.diffusion import parts
-from tunesmith.training.diffusion.buckets import items_of
+from tunesmith.training.diffusion.buckets import fitting
 from tunesmith.training.diffusion.family import Family
 from tunesmith.training.diffusion.folder import block_matrices, family_of
 from tunesmith.training.diffusion.targets import targeted
@@ -24,7 +24,7 @@ def require_trainable(
         ModelLoadError: the base model is of no known family, or lacks a part.
         AdapterError: the adapter does not fit it.
         NothingToTrainError: there is no picture.
-        DatasetError: the set of pictures cannot be read, or a picture is too small.
+        DatasetError: the set of pictures cannot be read, or all are too small.
     """
     require_image_training(attempt.spec)
     folder = attempt.inputs.model
@@ -47,7 +47,14 @@ def require_trainable(
     with closing(PictureSet(attempt.inputs.train)) as pictures:
         if not pictures.pictures:
             raise NothingToTrainError("There is no picture.", param="data.train")
-        items_of(pictures.pictures, images_of(attempt.spec).resolution, grid)
+        if not fitting(pictures.pictures, images_of(attempt.spec).resolution, grid):
+            first = pictures.pictures[0]
+            raise DatasetError(
+                f"All pictures are too small or too narrow, such as {first.source!r} of {first.width}x{first.height} "
+                f"pixels: this model needs {grid.patch} pixels along each edge, at every resolution.",
+                param="data.train",
+                hint="Send larger pictures, or ask for a higher resolution.",
+            )
 
 
 def _require_sample_size(spec: JobSpec, family: Family, patch: int, sample_size: tuple[int, int]) -> None:

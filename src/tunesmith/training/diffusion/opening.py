@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from diffusers.utils.logging import disable_progress_bar
 
-from tunesmith.data.picture_set import PictureSet
+from tunesmith.data.picture_set import Picture, PictureSet
 from tunesmith.spec import events
 from tunesmith.spec.image_training import images_of
 from tunesmith.spec.job import AttemptSpec
 from tunesmith.training.diffusion import adapter, parts
 from tunesmith.training.diffusion.average import Average
-from tunesmith.training.diffusion.buckets import items_of
+from tunesmith.training.diffusion.buckets import fitting, items_of
 from tunesmith.training.diffusion.cache import TensorCache
 from tunesmith.training.diffusion.encoding import Encoder, cut_captions
 from tunesmith.training.diffusion.export import card_of
-from tunesmith.training.diffusion.family import Drawing, Family
+from tunesmith.training.diffusion.family import Drawing, Family, Grid
 from tunesmith.training.diffusion.folder import block_matrices
 from tunesmith.training.diffusion.noise import NoisePlan, Sampling, Weighting
 from tunesmith.training.diffusion.samples import Easel, easel_vae
@@ -62,11 +62,13 @@ def open_task(attempt: AttemptSpec, workplace: Workplace, family: Family, recipe
     encoder = Encoder(family, folder, TensorCache(inputs.cache or workplace.run.path / "cache"), workplace)
     tokens = _caption_tokens(attempt, workplace, family)
     with closing(PictureSet(inputs.train)) as pictures:
-        shares = shares_of(attempt.spec, len(pictures.pictures))
-        captions = {place: pictures.pictures[place].caption for place in (*shares.trained, *shares.scored)}
+        resolutions, grid = images_of(attempt.spec).resolution, family.grid(folder)
+        places = fitting(pictures.pictures, resolutions, grid)
+        _tell_left_out(workplace, pictures.pictures, places, grid)
+        shares = shares_of(attempt.spec, places)
+        captions = {place: pictures.pictures[place].caption for place in sorted((*shares.trained, *shares.scored))}
         conditions = encoder.captions(["", *captions.values(), *_prompts(attempt)], tokens, dtype)
-        every = items_of(pictures.pictures, images_of(attempt.spec).resolution, family.grid(folder))
-        items = [item for item in every if item.picture in captions]
+        items = items_of(pictures.pictures, captions, resolutions, grid)
         latents = encoder.pictures(pictures, items)
     found = [
         Example(item, key, conditions[captions[item.picture]], item.picture + 1)
@@ -97,6 +99,17 @@ def open_task(attempt: AttemptSpec, workplace: Workplace, family: Family, recipe
         average=None if recipe.ema_decay is None else Average(trained, recipe.ema_decay),
         easel=easel,
     )
+
+
+def _tell_left_out(workplace: Workplace, pictures: Sequence[Picture], places: Sequence[int], grid: Grid) -> None:
+    """Say which pictures take no part."""
+    fit = set(places)
+    for place, picture in enumerate(pictures):
+        if place not in fit:
+            workplace.reporter.note(
+                f"Left out: {picture.source}: it has {picture.width} x {picture.height} pixels, and this model needs "
+                f"{grid.patch} along each edge, at every resolution."
+            )
 
 
 def _caption_tokens(attempt: AttemptSpec, workplace: Workplace, family: Family) -> int:

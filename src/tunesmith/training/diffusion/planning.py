@@ -9,7 +9,7 @@ from tunesmith.data.picture_set import PictureSet
 from tunesmith.spec.image_training import images_of
 from tunesmith.spec.job import AttemptSpec, JobSpec, OptimizationSpec
 from tunesmith.spec.plan import Count, RowsPlan
-from tunesmith.training.diffusion.buckets import items_of
+from tunesmith.training.diffusion.buckets import fitting, items_of
 from tunesmith.training.diffusion.encoding import cut_captions
 from tunesmith.training.diffusion.folder import block_matrices, family_of, parameters_of
 from tunesmith.training.diffusion.shares import shares_of
@@ -28,15 +28,16 @@ def planned_pictures(attempt: AttemptSpec) -> RowsPlan:
 
     Raises:
         ModelLoadError: the base model's folder cannot be used.
-        DatasetError: the set of pictures cannot be read, or a picture is too small.
+        DatasetError: the set of pictures cannot be read.
     """
     spec, folder = attempt.spec, attempt.inputs.model
     family = family_of(folder)
     with closing(PictureSet(attempt.inputs.train)) as pictures:
-        trained = set(shares_of(spec, len(pictures.pictures)).trained)
-        every = items_of(pictures.pictures, images_of(spec).resolution, family.grid(folder))
-        items = [item for item in every if item.picture in trained]
-        captions = {place + 1: pictures.pictures[place].caption for place in sorted(trained)}
+        resolutions, grid = images_of(spec).resolution, family.grid(folder)
+        places = fitting(pictures.pictures, resolutions, grid)
+        trained = shares_of(spec, places).trained
+        items = items_of(pictures.pictures, trained, resolutions, grid)
+        captions = {place + 1: pictures.pictures[place].caption for place in trained}
     lengths = [item.tokens for item in items]
     tokens, sequences, rows = (_exactly(count) for count in (sum(lengths), len(items), len(captions)))
     steps = count_steps(spec.optimization, len(items))

@@ -1,5 +1,7 @@
 """Tiny pipelines, each built once."""
 
+import gc
+
 import pytest
 
 
@@ -41,3 +43,13 @@ def qwen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("qwen")
     build_qwen_image(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def libraries_are_no_garbage(flux):
+    """The collector passes over what was imported, as in a worker that was forked. A training collects twice, which
+    would take most of its time here."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -3,8 +3,7 @@
 import pytest
 
 from tunesmith.data.picture_set import Picture
-from tunesmith.spec.errors import DatasetError
-from tunesmith.training.diffusion.buckets import items_of
+from tunesmith.training.diffusion.buckets import fitting, items_of
 from tunesmith.training.diffusion.family import Grid
 
 FLUX = Grid(16)
@@ -12,7 +11,7 @@ FLUX = Grid(16)
 
 def sizes(width, height, *resolutions, grid=FLUX):
     picture = Picture(file="0.png", source="p.png", caption="", width=width, height=height, sha256="0" * 64)
-    return [(item.width, item.height) for item in items_of([picture], resolutions, grid)]
+    return [(item.width, item.height) for item in items_of([picture], [0], resolutions, grid)]
 
 
 def test_a_large_picture_is_trained_once_per_resolution():
@@ -41,12 +40,15 @@ def test_a_table_of_positions_limits_the_longer_edge():
 
 
 @pytest.mark.parametrize(("width", "height"), [(15, 400), (1, 1), (100_000, 40)])
-def test_a_picture_too_narrow_for_one_token_is_refused_by_name(width, height):
-    with pytest.raises(DatasetError, match=r"'p\.png' of \d+x\d+ pixels is too small at the resolution 512"):
-        sizes(width, height, 512)
+def test_a_picture_too_narrow_for_one_token_does_not_fit(width, height):
+    narrow, wide = (
+        Picture(file="0.png", source="p.png", caption="", width=size[0], height=size[1], sha256="0" * 64)
+        for size in ((width, height), (16, 16))
+    )
+    assert fitting([narrow, wide, narrow], [64, 512], FLUX) == [1]
 
 
 def test_tokens_count_patches():
     picture = Picture(file="0.png", source="p.png", caption="", width=640, height=512, sha256="0" * 64)
-    [item] = items_of([picture], [1024], FLUX)
+    [item] = items_of([picture], [0], [1024], FLUX)
     assert item.tokens == 40 * 32

@@ -24,6 +24,8 @@ from tunesmith.training.diffusion.opening import Recipe, open_task
 from tunesmith.training.reporting import Reporter
 from tunesmith.training.workplace import Workplace
 
+pytestmark = pytest.mark.usefixtures("libraries_are_no_garbage")
+
 PIPELINES = {"flux": FluxPipeline, "schnell": FluxPipeline, "sd3": StableDiffusion3Pipeline, "qwen": QwenImagePipeline}
 SIZES = [(64, 64), (64, 64)]
 HELD_OUT = {"by": "sequential", "ratios": [0.75, 0.25]}
@@ -140,12 +142,29 @@ def test_latents_are_those_that_the_pipeline_turns_back_into_the_picture(name, r
     task = opened(folder, write_pictures(tmp_path / "set.zip", SIZES), tmp_path)
     mean, std = task.encoder.latents(task.examples[0].latents)
     vae = PIPELINES[name].from_pretrained(folder).vae
-    pixels = torch.ones(1, 3, 64, 64) * torch.tensor([1.0, -1.0, -1.0])[None, :, None, None]  # red
-    pixels[:, :, 0:2] = 2 * 128 / 255 - 1  # with a gray stripe
-    found = vae.encode(pixels).latent_dist
+    found = vae.encode(_red_with_a_gray_stripe()).latent_dist
     shift, scale = vae.config.shift_factor, vae.config.scaling_factor
     torch.testing.assert_close(mean, (found.mean[0] - shift) * scale, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(std, found.std[0] * scale, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_latents_of_qwen_image_are_those_that_its_pipeline_turns_back_into_the_picture(qwen, tmp_path):
+    task = opened(qwen, write_pictures(tmp_path / "set.zip", SIZES), tmp_path)
+    mean, std = task.encoder.latents(task.examples[0].latents)
+    vae = QwenImagePipeline.from_pretrained(qwen).vae
+    found = vae.encode(_red_with_a_gray_stripe()[:, :, None]).latent_dist
+    # As the last lines of the pipeline have it.
+    shift, scale = (torch.tensor(each)[:, None, None] for each in (vae.config.latents_mean, vae.config.latents_std))
+    torch.testing.assert_close(mean * scale + shift, found.mean[0, :, 0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(std * scale, found.std[0, :, 0], rtol=1e-4, atol=1e-4)
+
+
+def _red_with_a_gray_stripe():
+    """The first picture of the set, as the autoencoder reads it."""
+    pixels = torch.ones(1, 3, 64, 64) * torch.tensor([1.0, -1.0, -1.0])[None, :, None, None]
+    pixels[:, :, 0:2] = 2 * 128 / 255 - 1
+    return pixels
 
 
 @torch.no_grad()

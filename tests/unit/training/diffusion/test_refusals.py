@@ -89,9 +89,23 @@ def test_a_shift_that_the_schedule_has_not_is_refused(schnell, pictures, tmp_pat
     assert refusal(order, tmp_path)[1] == "method.parameters.timestep_shift"
 
 
+def test_a_job_whose_weights_alone_do_not_fit_is_told_so(flux, pictures, tmp_path, signals_kept):
+    small = {"name": "cpu", "memory": 300_000_000}
+    code, _, message = refusal(picture_attempt(flux, pictures, adapter=None, device=small), tmp_path)
+    assert code == "does_not_fit"
+    assert "Weights, gradients and the optimizer take at least" in message
+
+
 def test_a_set_without_pictures_is_refused(flux, tmp_path, signals_kept):
     empty = write_pictures(tmp_path / "set.zip", [])
     assert refusal(picture_attempt(flux, empty), tmp_path)[:2] == ("nothing_to_train", "data.train")
+
+
+def test_a_set_of_pictures_that_are_all_too_narrow_is_refused_with_what_the_model_needs(flux, tmp_path, signals_kept):
+    narrow = write_pictures(tmp_path / "set.zip", [(8, 64), (64, 8)])
+    code, param, message = refusal(picture_attempt(flux, narrow), tmp_path)
+    assert (code, param) == ("invalid_dataset", "data.train")
+    assert "'red.png' of 8x64 pixels: this model needs 16 pixels along each edge" in message
 
 
 def test_a_file_that_is_no_set_of_pictures_is_refused(flux, tmp_path, signals_kept):

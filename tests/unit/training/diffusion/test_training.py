@@ -14,7 +14,7 @@ from attempts import LORA, checkpoint, losses, of_kind, run
 from tiny_pictures import picture_attempt, write_pictures
 from tunesmith.spec.events import Evaluated, Failed, Note, Prepared, Resumed, Sampled, StoppedEarly, Succeeded
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("libraries_are_no_garbage")]
 
 SIZES = [(64, 64), (64, 32), (64, 64), (40, 64), (64, 64)]
 SAMPLING = {"prompts": ["sks flag", ""], "every": 2, "denoising_steps": 2}
@@ -211,6 +211,17 @@ def test_an_average_follows_the_weights_by_its_decay(flux, pictures, tmp_path, s
         found = weights("average", step)
         for name, tensor in average.items():
             torch.testing.assert_close(found[name], tensor)
+
+
+def test_a_picture_too_narrow_for_the_model_is_left_out_by_name(flux, tmp_path, signals_kept):
+    pictures = write_pictures(tmp_path / "set.zip", [(64, 64), (8, 64), (64, 64)])
+    split = {"by": "sequential", "ratios": [0.5, 0.5]}
+    code, events = run(picture_attempt(flux, pictures, split=split), tmp_path / "run")
+    assert code == 0, of_kind(events, Failed)
+    [left_out] = [note.message for note in of_kind(events, Note) if note.message.startswith("Left out")]
+    assert "green.png: it has 8 x 64 pixels, and this model needs 16" in left_out
+    [prepared] = of_kind(events, Prepared)
+    assert (prepared.rows, prepared.validation_rows) == (1, 1)
 
 
 def test_the_report_counts_pictures_once_per_resolution(flux, tmp_path, signals_kept):

@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 
+import openai
 import pytest
 from PIL import Image
 
@@ -78,6 +79,56 @@ def ended(server, job, seconds=120):
         return found if found["state"] in ("succeeded", "failed") else None
 
     return wait_for(look, seconds)
+
+
+def as_openai_has_them(count):
+    """Rows as OpenAI's page on vision fine-tuning shows them."""
+    for number in range(count):
+        colour = COLOURS[number % len(COLOURS)]
+        picture = {"type": "image_url", "image_url": {"url": uri(png(colour)), "detail": "low"}}
+        asked = [{"type": "text", "text": "What colour is it?"}, picture]
+        yield {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": f"It is {colour}."}]}
+
+
+@pytest.fixture
+def official(served):
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0)
+
+
+@pytest.fixture
+def shown(official):
+    """The id of a file whose rows show pictures."""
+    rows = "".join(json.dumps(row) + "\n" for row in as_openai_has_them(12)).encode()
+    return official.files.create(file=("rows.jsonl", rows), purpose="fine-tune").id
+
+
+def test_openais_client_trains_a_model_that_reads_pictures_on_rows_that_show_some(served, official, shown):
+    job = official.fine_tuning.jobs.create(model="sees", training_file=shown, hyperparameters={"n_epochs": 1})
+    done = ended(served, job.id.removeprefix("ftjob-"))
+    assert (done["state"], done["spec"]["model"]["modality"]) == ("succeeded", "vision_language"), done
+    again = official.fine_tuning.jobs.create(
+        model=official.fine_tuning.jobs.checkpoints.list(job.id).data[0].fine_tuned_model_checkpoint,
+        training_file=shown,
+        hyperparameters={"n_epochs": 1},
+    )
+    assert ended(served, again.id.removeprefix("ftjob-"))["state"] == "succeeded"
+
+
+def test_a_model_of_text_is_refused_for_rows_that_show_pictures(official, shown):
+    with pytest.raises(openai.BadRequestError, match="architecture 'llama'") as caught:
+        official.fine_tuning.jobs.create(model="tiny", training_file=shown)
+    assert caught.value.param == "model"
+
+
+def test_the_training_api_trains_on_a_dataset_that_shows_pictures(served):
+    rows = of_colours(mixed_rows(12))
+    answer = served.http.post("/tunesmith/v1/datasets", data={"name": "shown"}, files={"file": ("rows.zip", rows)})
+    assert answer.status_code == 200, answer.text
+    asked = {"model_name": "sees", "dataset_version": "shown", "num_epochs": 1, "tracking_backend": "mlflow"}
+    answer = served.http.post("/train", json=asked)
+    assert answer.status_code == 200, answer.text
+    done = ended(served, answer.json()["job_id"].replace("-", ""))
+    assert (done["state"], done["spec"]["model"]["modality"]) == ("succeeded", "vision_language"), done
 
 
 def chunk(kind, data):

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import Field
 
-from tunesmith.data.examples import Example, Labelled, RowError
+from tunesmith.data.examples import Conversation, Example, Labelled, RowError
 from tunesmith.data.rows import read_tables
 from tunesmith.data.shaping import Shaper
 from tunesmith.spec.errors import DatasetError
@@ -69,6 +69,14 @@ class DatasetReport(Frozen):
     repeated: int = 0
     """Rows equal to an earlier one, as far as 100,000 different rows tell."""
 
+    pictures: int = 0
+    """Pictures that its rows show; one that stands in several rows counts in each."""
+
+    @property
+    def modality(self) -> Literal["text", "vision_language"]:
+        """What a model that is trained on it has to read."""
+        return "vision_language" if self.pictures else "text"
+
 
 def inspect(path: Path, reading: Reading = AS_FOUND) -> DatasetReport:
     """Read a file once, in constant memory.
@@ -105,6 +113,7 @@ def inspect(path: Path, reading: Reading = AS_FOUND) -> DatasetReport:
         lengths=survey.lengths,
         classes=tuple(survey.classes),
         repeated=survey.repeated,
+        pictures=survey.pictures,
         reading=reading,
     )
 
@@ -118,6 +127,7 @@ class _Survey:
         self.problems: list[RowProblem] = []
         self.problem_count = 0
         self.repeated = 0
+        self.pictures = 0
         self.classes: list[int] = []
         self._bits = [0] * 64
         self._known: set[int] = set()
@@ -149,12 +159,14 @@ class _Survey:
             self._known.add(digest)
 
     def measure(self, example: Example) -> None:
-        """Count an example's characters, and remember its class."""
+        """Count an example's characters and pictures, and remember its class."""
         characters = example.characters
         if characters is not None:
             self._bits[characters.bit_length()] += 1
         if isinstance(example, Labelled) and example.label not in self.classes and len(self.classes) < MAX_CLASSES:
             self.classes.append(example.label)
+        if isinstance(example, Conversation):
+            self.pictures += len(example.images)
 
     def note(self, problem: RowProblem) -> None:
         """Count a problem."""

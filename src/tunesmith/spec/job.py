@@ -15,6 +15,9 @@ from tunesmith.spec.reading import Reading, SplitSpec
 MAX_COUNT = 10**12
 """Above any number of steps or rows that can be had."""
 
+Modality = Literal["text", "vision_language", "image"]
+"""What a model reads or draws: text alone, text and pictures, or pictures that it draws."""
+
 
 class QuantizationSpec(Frozen):
     """Frozen weights in fewer bits, through bitsandbytes. Arithmetic stays in the model's `dtype`."""
@@ -39,7 +42,7 @@ class ModelSpec(Frozen):
     dtype: Literal["bfloat16", "float32"]
     """Number format of frozen weights and of the arithmetic. Trained weights are always kept in float32."""
 
-    modality: Literal["text", "vision_language", "image"] = "text"
+    modality: Modality = "text"
     task: Literal["causal_lm", "sequence_classification"] = "causal_lm"
     source: Literal["any", "local", "hub"] = "any"
     """Where the name is looked up: on this server first and then on the hub, or only in one of them."""

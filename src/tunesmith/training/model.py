@@ -242,7 +242,10 @@ def _require_known(config: Any, modality: str) -> None:
     own_code = " It brings code of its own (`auto_map`), which is never run." if "auto_map" in config else ""
     [(other, (others, _))] = [each for each in _KINDS.items() if each[0] != modality]
     is_other = kind in others
-    hint = f"Models of this architecture have the modality {other!r}, which `POST /tunesmith/v1/jobs` can be told."
+    hint = (
+        f"Models of this architecture have the modality {other!r}, and the request or its rows ask for {modality!r}; "
+        "`POST /tunesmith/v1/jobs` can name either."
+    )
     raise ModelLoadError(
         f"The architecture {kind!r} is not a {called} known here.{own_code}",
         param="model.modality" if is_other and modality != "text" else "model.base",  # nobody has to name `text`

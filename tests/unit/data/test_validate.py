@@ -44,6 +44,13 @@ def test_good_rows_have_no_problems(file, row, format):
     assert (report.format, report.rows, report.problem_count) == (format, 2, 0)
 
 
+def test_rows_that_show_pictures_ask_for_a_model_that_reads_them(file):
+    asked = [{"type": "image_url", "image_url": {"url": f"https://pictures.example/{each}.png"}} for each in "ab"]
+    report = inspect(file([{"messages": [USER, ANSWER]}, {"messages": [USER | {"content": asked}, ANSWER]}]))
+    assert (report.pictures, report.modality) == (2, "vision_language")
+    assert inspect(file([{"messages": [USER, ANSWER]}])).modality == "text"
+
+
 @pytest.mark.parametrize(
     ("row", "field", "reason"),
     [

@@ -10,7 +10,7 @@ TRAIN = DataSource(kind="dataset", id="v1.0", sha256="0" * 64)
 
 
 def spec(adapter=None, **fields):
-    return to_spec(TrainingRequest(**fields), train=TRAIN, adapter=adapter)
+    return to_spec(TrainingRequest(**fields), train=TRAIN, modality="text", adapter=adapter)
 
 
 def test_an_empty_request_has_the_origins_defaults():

@@ -8,6 +8,7 @@ from tunesmith.spec.errors import ErrorInfo, subject
 
 FIELDS = {
     "model.base": "model",
+    "model.modality": "model",
     "init_from": "model",
     "data.train": "training_file",
     "data.validation": "validation_file",

@@ -1,6 +1,7 @@
 """From a create request to a job: what its names stand for is looked up, and its token is put away."""
 
 from tunesmith.access.hosts import host_of
+from tunesmith.data.validate import DatasetReport
 from tunesmith.dialects import Services
 from tunesmith.dialects._wire import renamed
 from tunesmith.dialects.openai import checkpoints, ids, integrations
@@ -47,9 +48,9 @@ def _put_away(services: Services, start: FromCheckpoint | None) -> str | None:
 
 
 def _resolved(services: Services, request: CreateJob, secret: str | None) -> Resolved:
-    train, rows = _rows(services, request.training_file, "training_file")
+    train, report = _rows(services, request.training_file, "training_file")
     validation = _rows(services, request.validation_file, "validation_file")[0] if request.validation_file else None
-    model = ModelSpec(base=request.model, dtype="bfloat16")
+    model = ModelSpec(base=request.model, dtype="bfloat16", modality=report.modality)
     start = None
     if checkpoints.is_checkpoint_name(request.model):
         if request.from_checkpoint is not None:
@@ -62,7 +63,7 @@ def _resolved(services: Services, request: CreateJob, secret: str | None) -> Res
         model, start = checkpoints.base_below(services, job), _start(checkpoint)
     elif request.from_checkpoint is not None:
         start = _from_checkpoint(services, request.from_checkpoint, secret)
-    return Resolved(model=model, start=start, train=train, validation=validation, rows=rows)
+    return Resolved(model=model, start=start, train=train, validation=validation, rows=report.rows)
 
 
 def _from_checkpoint(services: Services, wanted: FromCheckpoint, secret: str | None) -> StartSpec:
@@ -76,7 +77,7 @@ def _start(checkpoint: Checkpoint) -> StartSpec:
     return StartSpec(kind="checkpoint", id=checkpoint.id)
 
 
-def _rows(services: Services, wire_id: str, param: str) -> tuple[DataSource, int]:
+def _rows(services: Services, wire_id: str, param: str) -> tuple[DataSource, DatasetReport]:
     file = services.files.get(ids.file_id(wire_id, param=param), param=param)
     if file.report is None:
         raise InvalidRequestError(
@@ -86,4 +87,4 @@ def _rows(services: Services, wire_id: str, param: str) -> tuple[DataSource, int
         )
     if file.report.rows == 0:
         raise DatasetError(f"{param}: file {wire_id!r} has no rows.", param=param)
-    return DataSource(kind="file", id=file.id, sha256=file.sha256), file.report.rows
+    return DataSource(kind="file", id=file.id, sha256=file.sha256), file.report

@@ -12,6 +12,7 @@ PREFIXES = ("/", "/train", "/queue")
 
 _FIELDS = {
     "model.base": "model_name",
+    "model.modality": "model_name",
     "data.train": "dataset_version",
     "data.max_length": "cutoff_len",
     "method.kind": "training_type",

@@ -103,7 +103,7 @@ def _submit(services: Services, body: TrainingRequest, strategy: str) -> Job:
     dataset = _dataset(services, body.dataset_version)
     adapter = _adapter(services, body)
     train = DataSource(kind="dataset", id=reference(dataset), sha256=dataset.sha256)
-    spec = to_spec(body, train=train, adapter=adapter)
+    spec = to_spec(body, train=train, modality=dataset.report.modality, adapter=adapter)
     url = str(body.webhook_url) if body.webhook_url is not None else None
     try:
         with (

@@ -12,6 +12,7 @@ from tunesmith.spec.job import (
     IntegrationSpec,
     JobSpec,
     MethodSpec,
+    Modality,
     ModelSpec,
     OptimizationSpec,
     StartSpec,
@@ -41,12 +42,13 @@ _NO_MLFLOW = (
 )
 
 
-def to_spec(request: TrainingRequest, *, train: DataSource, adapter: StartSpec | None) -> JobSpec:
+def to_spec(request: TrainingRequest, *, train: DataSource, modality: Modality, adapter: StartSpec | None) -> JobSpec:
     """The canonical description of the asked training.
 
     Args:
         request: as it came over the wire.
         train: the dataset that `dataset_version` names.
+        modality: what a model has to read that is trained on it.
         adapter: the one that `lora_hf_repo` names, or `lora_name` and `lora_version`, if there is one.
 
     Raises:
@@ -62,6 +64,7 @@ def to_spec(request: TrainingRequest, *, train: DataSource, adapter: StartSpec |
         model=ModelSpec(
             base=request.model_name,
             dtype="bfloat16",
+            modality=modality,
             task="sequence_classification" if request.training_type == "rm" else "causal_lm",
         ),
         init_from=adapter,

@@ -28,9 +28,13 @@ class WandbServer:
         """By run, what its library said of it."""
         self.ended: dict[str, int] = {}
         """By run, the exit code."""
+        self.files: dict[str, bytes] = {}
+        """Contents of files, by their path in a run."""
         self.credentials: set[str] = set()
         self.asked: list[str] = []
         self.down = False
+        self.asked_while_down: list[str] = []
+        """Paths."""
         handler = type("Handler", (_Handler,), {"service": self})
         self._server = QuietServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -60,7 +64,7 @@ class WandbServer:
                 else {"model": {"bucket": None}}
             )
         if "createRunFiles" in query:
-            files = [{"name": each, "uploadUrl": f"{self.url}/put"} for each in variables.get("files", [])]
+            files = [{"name": each, "uploadUrl": f"{self.url}/put/{each}"} for each in variables.get("files", [])]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
         if "viewer" in query:
             return {
@@ -90,7 +94,7 @@ class WandbServer:
             "eventsTail": json.dumps([json.dumps({"_runtime": 1.0, "_timestamp": 1.0})] if rows else []),
             "summaryMetrics": json.dumps(rows[max(rows)] if rows else {}),
             "tags": [],
-            "wandbConfig": "{}",
+            "wandbConfig": '{"t": {}}',  # without this key, the library takes a run for one that never began
         }
 
     def stream(self, run: str, body: dict[str, Any]) -> None:
@@ -116,6 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         self.service.credentials.add(self.headers.get("authorization", ""))
         if self.service.down:
+            self.service.asked_while_down.append(self.path)
             reply(self, 503)
             return
         told = json.loads(body) if body else {}
@@ -128,5 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
             reply(self, 200, json.dumps({"data": answer}).encode(), Content_Type="application/json")
 
     def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.service.down:
+            reply(self, 503)
+            return
+        self.service.files[self.path.partition("/put/")[2]] = body
         reply(self, 200)

@@ -92,6 +92,18 @@ def test_without_a_key_the_run_is_written_to_files_that_the_library_can_read(tra
     assert senders() == []
 
 
+def test_answers_and_pictures_are_among_the_files(tracked, teller):
+    job = tracked.submit(wish())
+    tracked.sample(job, 1)
+    picture = tracked.draw(job, 2)
+    tracked.end(job)
+    tracked.run_until(teller, ended(tracked, job))
+    assert history(tracked, job, "sample/0/_type") == [(1, "html-file"), (2, "image-file")]
+    media = {file.suffix: file.read_bytes() for file in tracked.folder.rglob("media/*/sample/*")}
+    assert media[".png"] == picture
+    assert "Ja, 你好" in media[".html"].decode()
+
+
 def test_nothing_of_this_machine_becomes_part_of_a_run(tracked, teller, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", CANARY)
     monkeypatch.setenv("MY_PASSWORD", CANARY)

@@ -69,8 +69,42 @@ def test_a_sender_that_is_replaced_goes_on_with_the_same_run_and_misses_no_step(
     tracked.run_until(again, ended(tracked, job))
     again.stop()
     assert len(service.runs) == 1
-    assert set(steps(service)) == {1, 2, 3, 4}
+    assert steps(service) == [1, 2, 3, 4]
+    assert [place for _, place in service.given] == [0, 1, 2, 3], "a row that is there is not sent again"
     assert list(service.ended.values()) == [0]
+
+
+def test_answers_and_pictures_come_along(tracked, teller, service):
+    job = submitted(tracked, service)
+    tracked.step(job, 1)
+    tracked.sample(job, 1, text="<b> & 你好")
+    picture = tracked.draw(job, 2)
+    tracked.end(job)
+    tracked.run_until(teller, ended(tracked, job))
+    [rows] = service.rows.values()
+    shown = {row["train/global_step"]: row["sample/0"] for row in rows.values() if "sample/0" in row}
+    assert (shown[1]["_type"], shown[2]["_type"], shown[2]["caption"]) == ("html-file", "image-file", "Grüße?")
+    assert service.files[shown[2]["path"]] == picture
+    page = service.files[shown[1]["path"]].decode()
+    assert "Grüße?" in page
+    assert "&lt;b&gt; &amp; 你好" in page
+
+
+def test_a_service_that_is_away_in_between_misses_no_row(tracked, teller, service):
+    job = submitted(tracked, service)
+    tracked.step(job, 1)
+    tracked.run_until(teller, lambda: service.rows)
+    service.down = True
+    for step in (2, 3):
+        tracked.step(job, step)
+    tracked.end(job)
+    asked = len(service.asked_while_down)
+    tracked.run_until(teller, lambda: len(service.asked_while_down) > asked + 2)
+    assert not ended(tracked, job)()
+    service.down = False
+    tracked.run_until(teller, ended(tracked, job))
+    assert tracked.standing(job, "wandb").state == "done"
+    assert steps(service) == [1, 2, 3]
 
 
 def test_a_key_stands_in_no_file(tracked, teller, service):

@@ -42,6 +42,23 @@ class Row(Frozen):
     at: float
 
 
+class Sample(Frozen):
+    """To a sender: a row that shows what the model answered to a prompt."""
+
+    kind: Literal["sample"] = "sample"
+    number: int
+    step: int
+    key: str
+    prompt: str
+    text: str
+    """Empty where it drew a picture."""
+
+    picture: str | None
+    """Path of the file; none for a text, or if it is gone."""
+
+    at: float
+
+
 class Mark(Frozen):
     """To a sender: say when all before is in its hands."""
 
@@ -84,7 +101,7 @@ class Failed(Frozen):
     reason: str
 
 
-Order = Annotated[Begin | Row | Mark | Finish, Field(discriminator="kind")]
+Order = Annotated[Begin | Row | Sample | Mark | Finish, Field(discriminator="kind")]
 Reply = Annotated[Began | Reached | Finished | Failed, Field(discriminator="kind")]
 
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)

@@ -35,6 +35,8 @@ class WandbServer:
         self.down = False
         self.asked_while_down: list[str] = []
         """Paths."""
+        self.full = False
+        """Whether it refuses rows."""
         handler = type("Handler", (_Handler,), {"service": self})
         self._server = QuietServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -63,6 +65,9 @@ class WandbServer:
                 if known
                 else {"model": {"bucket": None}}
             )
+        if name == "Run":
+            run = {**self._bucket(variables["name"]), "projectId": "1", "state": "finished", "systemMetrics": "{}"}
+            return {"project": {"run": {**run, "historyKeys": None, "user": None}}}
         if "createRunFiles" in query:
             files = [{"name": each, "uploadUrl": f"{self.url}/put/{each}"} for each in variables.get("files", [])]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
@@ -125,7 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         told = json.loads(body) if body else {}
         streamed = _FILE_STREAM.search(self.path)
-        if streamed:
+        if streamed and self.service.full:
+            reply(self, 403)
+        elif streamed:
             self.service.stream(streamed["run"], told)
             reply(self, 200, b"{}")
         else:

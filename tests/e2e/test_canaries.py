@@ -240,6 +240,43 @@ def refusals(services, file):
     yield "/api/v1/training", {"trigger_word": "sks", "source_images": [f"ftp://a/b.png?X-Amz-Signature={secret}"]}
 
 
+def _refuse_all(watched, services, file):
+    for path, body in refusals(services, file):
+        answer = watched.ask("POST", path, json=body)
+        assert 400 <= answer.status_code < 500, (path, body, answer.text)
+    cut = json.dumps(nebius(services, file))[:-40].encode()
+    sent = {**watched.headers, "content-type": "application/json"}
+    broken = httpx2.post(f"{watched.server.url}/v1/fine_tuning/jobs", headers=sent, content=cut)
+    assert broken.status_code == 400
+    watched.answers.append(broken.text)
+    wrong = {"Authorization": f"Bearer {CANARIES['refused']}"}
+    refused = httpx2.get(f"{watched.server.url}{NATIVE}/jobs", headers=wrong)
+    assert refused.status_code == 401
+    watched.answers.append(refused.text)
+
+
+def _failed(watched, services):
+    """A job whose worker is killed until the server gives it up."""
+    endless = {"optimization": {"max_steps": 20_000}, "cadence": {"save_steps": 20_000}}
+    id = watched.post(f"{NATIVE}/jobs", json=native(services, **endless))["id"]
+    for attempt in (1, 2, 3):
+        wait_for(lambda attempt=attempt: (now := watched.job(id))["attempts"] == attempt and now["step"])
+        [worker] = wait_for(watched.server.worker_pids)
+        os.kill(worker, signal.SIGKILL)
+    watched.ended(id, "failed")
+    return id
+
+
+def _look_at(watched, of_jobs):
+    for job in of_jobs:
+        for part in ("", "/events", "/log", "/metrics", "/artifacts", "/recipes/trl", "/integrations", "/receipt"):
+            watched.ask("GET", f"{NATIVE}/jobs/{job}{part}")
+        watched.ask("GET", f"/v1/fine_tuning/jobs/ftjob-{job}")
+        watched.ask("GET", f"/v1/fine_tuning/jobs/ftjob-{job}/events")
+    for path in ("secrets", "webhooks", "webhook-deliveries", "keys", "jobs", "models"):
+        watched.ask("GET", f"{NATIVE}/{path}")
+
+
 def test_what_came_in_as_a_secret_comes_out_nowhere(watched, services, tmp_path):
     services["s3"].put("rows", "rows.jsonl", chat_rows())
     rows = {"file": ("rows.jsonl", chat_rows())}
@@ -250,16 +287,7 @@ def test_what_came_in_as_a_secret_comes_out_nowhere(watched, services, tmp_path)
     watched.canaries["secret of a webhook"] = webhook["secret"]
     watched.canaries["key in the secret of a webhook"] = webhook["secret"].removeprefix("whsec_")
 
-    for path, body in refusals(services, file):
-        answer = watched.ask("POST", path, json=body)
-        assert 400 <= answer.status_code < 500, (path, body, answer.text)
-    cut = json.dumps(nebius(services, file))[:-40].encode()
-    assert watched.ask("POST", "/v1/fine_tuning/jobs", content=cut).status_code == 400
-    wrong = {"Authorization": f"Bearer {CANARIES['refused']}"}
-    refused = httpx2.get(f"{watched.server.url}{NATIVE}/jobs", headers=wrong)
-    assert refused.status_code == 401
-    watched.answers.append(refused.text)
-
+    _refuse_all(watched, services, file)
     done = watched.post("/v1/fine_tuning/jobs", json=nebius(services, file))["id"].removeprefix("ftjob-")
     told = processes_of(watched.server)
     watched.ended(done, "succeeded")
@@ -269,31 +297,26 @@ def test_what_came_in_as_a_secret_comes_out_nowhere(watched, services, tmp_path)
     trained = {"model_name": "tiny", "dataset_version": "rows", "num_epochs": 1, "webhook_url": services["named"].hook}
     of_training = watched.post("/train", json=trained)["job_id"].replace("-", "")
     watched.ended(of_training, "succeeded")
+    failed = _failed(watched, services)
     long = nebius(services, file, hyperparameters={"n_epochs": 20, "batch_size": 1, "lora": True, "packing": False})
-    failed = watched.post("/v1/fine_tuning/jobs", json=long)["id"].removeprefix("ftjob-")
-    wait_for(lambda: watched.job(failed)["step"])
+    cancelled = watched.post("/v1/fine_tuning/jobs", json=long)["id"].removeprefix("ftjob-")
+    wait_for(lambda: watched.job(cancelled)["step"])
     told += processes_of(watched.server)
-    for worker in watched.server.worker_pids():
-        os.kill(worker, signal.SIGKILL)
     watched.server.kill()
     watched.server.restart()
-    watched.ask("POST", f"{NATIVE}/jobs/{failed}/cancel")
-    wait_for(lambda: watched.job(failed)["state"] in ("cancelled", "succeeded"))
-    of_jobs = (done, other, of_training, failed)
+    watched.post(f"{NATIVE}/jobs/{cancelled}/cancel")
+    watched.ended(cancelled, "cancelled")
+    of_jobs = (done, other, of_training, failed, cancelled)
+
+    reached = (other, of_training, failed)  # the others' keys are for the service itself
 
     def has_told(job):
         found = watched.ask("GET", f"{NATIVE}/jobs/{job}/integrations").json()["data"]
-        return all(each["state"] == "done" for each in found if each["kind"] != "wandb" or job == other)
+        return all(each["state"] == "done" for each in found if each["kind"] != "wandb" or job in reached)
 
     wait_for(lambda: all(has_told(job) for job in of_jobs))
     wait_for(lambda: services["receiver"].messages and services["named"].messages)
-    for job in of_jobs:
-        for part in ("", "/events", "/log", "/metrics", "/artifacts", "/recipes/trl", "/integrations", "/receipt"):
-            watched.ask("GET", f"{NATIVE}/jobs/{job}{part}")
-        watched.ask("GET", f"/v1/fine_tuning/jobs/ftjob-{job}")
-        watched.ask("GET", f"/v1/fine_tuning/jobs/ftjob-{job}/events")
-    for path in ("secrets", "webhooks", "webhook-deliveries", "keys", "jobs", "models"):
-        watched.ask("GET", f"{NATIVE}/{path}")
+    _look_at(watched, of_jobs)
     wandb = services["wandb"]
     repositories = services["hub"].repositories.values()
     places = {

@@ -246,7 +246,7 @@ def _hear_of_both(server, ears, *jobs):
 
     def tried_often():  # the schedule would take days: the rest of the nine failures is provoked by hand
         for each in deliveries(server, webhook=ears["broken"].id):
-            if each["state"] == "pending":
+            if each["state"] == "pending" and each["attempts"] and each["attempts"][-1]["error"]:
                 server.http.post(f"{NATIVE}/webhook-deliveries/{each['id']}/redeliver").raise_for_status()
         return is_delivered(server, ears["broken"], *jobs)
 
@@ -261,7 +261,10 @@ def _hear_of_both(server, ears, *jobs):
         wait_for(lambda ear=ear: is_delivered(server, ear, *jobs), 180)
         for job in jobs:
             found = deliveries(server, webhook=ear.id, job=job)
-            assert ear.told(job) == [each["id"] for each in found], name
+            told = ear.told(job)
+            if name == "broken":  # what is sent by hand goes beside the order, and may come behind what followed it
+                told = list(dict.fromkeys(told))
+            assert told == [each["id"] for each in found], name
             assert _is_a_life([each["event"].rpartition(".")[2] for each in found]), name
     tries = deliveries(server, webhook=ears["broken"].id)[0]["attempts"]
     assert [each["status"] for each in tries] == [500] * 9 + [204]
@@ -349,7 +352,8 @@ def test_what_is_away_for_the_whole_job_has_everything_within_a_minute_of_its_re
 
 def test_the_official_client_unwraps_how_jobs_end(server, ears):
     ear = ears["healthy"].listen(server, answering(204), 0)
-    long = {**SPEC, "optimization": {**SPEC["optimization"], "max_steps": 20_000}, "cadence": {}, "sampling": None}
+    endless = {**SPEC["optimization"], "max_steps": 20_000}
+    long = {**SPEC, "optimization": endless, "cadence": {"save_steps": 20_000, "eval_steps": 20_000}, "sampling": None}
     ids = {}
 
     ids["failed"] = submit(server, spec=long)

@@ -2,7 +2,9 @@
 
 import pytest
 
+from tunesmith.access.hosts import host_of
 from tunesmith.integrations import Wish
+from tunesmith.integrations.wandb import service_of
 from tunesmith.spec.lifecycle import State
 from wandb_server import WandbServer
 
@@ -105,6 +107,28 @@ def test_a_service_that_is_away_in_between_misses_no_row(tracked, teller, servic
     tracked.run_until(teller, ended(tracked, job))
     assert tracked.standing(job, "wandb").state == "done"
     assert steps(service) == [1, 2, 3]
+
+
+def test_a_run_whose_rows_the_service_refuses_is_not_said_to_be_told(tracked, teller, service):
+    job = submitted(tracked, service)
+    tracked.step(job, 1)
+    tracked.run_until(teller, lambda: service.rows)
+    service.full = True
+    tracked.step(job, 2)
+    tracked.end(job)
+    tracked.run_until(teller, lambda: tracked.standing(job, "wandb").error)
+    assert tracked.standing(job, "wandb").error == "W&B has refused 1 rows of the history."
+    service.full = False
+    tracked.run_until(teller, ended(tracked, job))
+    assert tracked.standing(job, "wandb").state == "done"
+    assert steps(service) == [1, 2]
+
+
+def test_a_key_goes_to_the_host_that_it_is_bound_to(tracked):
+    assert service_of({"api_key": KEY, "base_url": "https://wandb.example.org"}) == "https://wandb.example.org"
+    secret = tracked.secrets.create("acme", name="wandb", purpose="wandb", fields={"api_key": KEY})
+    address = service_of({"api_key": KEY})
+    tracked.secrets.reveal("acme", secret.id, purpose="wandb", host=host_of(address, param="base_url"))
 
 
 def test_a_key_stands_in_no_file(tracked, teller, service):

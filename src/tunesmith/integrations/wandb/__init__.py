@@ -4,10 +4,11 @@ Without a key, the library writes the files that `wandb sync` takes to the servi
 """
 
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from tunesmith.access.purposes import effective_host
 from tunesmith.integrations import (
     TRACKER_DELAYS,
     Connections,
@@ -68,6 +69,12 @@ def notes(spec: IntegrationSpec) -> list[str]:
             "server; wandb sync takes them to the service."
         ]
     return []
+
+
+def service_of(key: Mapping[str, str]) -> str | None:
+    """Address of the service that a key is for; none without a key. It is always said to the library, whose own default
+    is another host than the one that keys without an address are bound to."""
+    return key.get("base_url", f"https://{effective_host('wandb', None)}") if key else None
 
 
 class WandbIntegration:
@@ -152,7 +159,7 @@ class WandbIntegration:
 
     def _started(self, feed: Feed, job: Job, key: dict[str, str], events: Sequence[Event]) -> SenderProcess:
         """A new sender, which is told all from the first row on."""
-        base_url = key.get("base_url")
+        base_url = service_of(key)
         if not key:
             shutil.rmtree(self._place_of(feed), ignore_errors=True)
         try:

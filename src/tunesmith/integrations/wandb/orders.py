@@ -28,6 +28,8 @@ class Begin(Frozen):
     """None = write files only."""
 
     base_url: str | None
+    """Of the service; none without a key."""
+
     allowed_networks: tuple[IPv4Network | IPv6Network, ...]
 
 

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _follow(reply: Any) -> None:
-    run, next_number = None, 0
+    run, begin, next_number = None, None, 0
     for line in sys.stdin:
         match _order(line):
             case Begin() as begin:
@@ -65,11 +65,21 @@ def _follow(reply: Any) -> None:
                 next_number = row.number + 1
             case Mark(number=number):
                 reply(Reached(number=number))
-            case Finish() as finish if run is not None:
+            case Finish() as finish if run is not None and begin is not None:
                 run.summary["state"] = finish.state
                 run.finish(exit_code=finish.exit_code)
-                reply(Finished())
+                missing = next_number - _rows_there(begin, run) if begin.key is not None else 0
+                reply(Finished() if missing <= 0 else Failed(reason=f"W&B has refused {missing} rows of the history."))
                 return
+
+
+def _rows_there(begin: Begin, run: Any) -> int:
+    """How many rows the service has. The library says nothing of those that it refuses, say for want of room."""
+    import wandb
+
+    service = wandb.Api(overrides={"base_url": begin.base_url}, api_key=begin.key)
+    count: int = service.run(f"{run.entity}/{run.project}/{run.id}").history_line_count
+    return count
 
 
 def _shown(sample: Sample) -> Any:

@@ -57,6 +57,9 @@ class WandbServer:
             is_new = run not in self.runs
             self.runs.setdefault(run, {}).update({key: value for key, value in variables.items() if value})
             return {"upsertBucket": {"bucket": self._bucket(run), "inserted": is_new}}
+        if name == "Run":
+            run = {**self._bucket(variables["name"]), "projectId": "1", "state": "finished", "systemMetrics": "{}"}
+            return {"project": {"run": {**run, "historyKeys": None, "user": None}}}
         if "RunResumeStatus" in name or "historyLineCount" in query:
             run = variables.get("name") or variables.get("run")
             known = run in self.runs
@@ -65,9 +68,6 @@ class WandbServer:
                 if known
                 else {"model": {"bucket": None}}
             )
-        if name == "Run":
-            run = {**self._bucket(variables["name"]), "projectId": "1", "state": "finished", "systemMetrics": "{}"}
-            return {"project": {"run": {**run, "historyKeys": None, "user": None}}}
         if "createRunFiles" in query:
             files = [{"name": each, "uploadUrl": f"{self.url}/put/{each}"} for each in variables.get("files", [])]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}

@@ -37,10 +37,9 @@ SPEC = {
 SLOW = {**SPEC, "optimization": {**SPEC["optimization"], "batch_size": 24, "micro_batch_size": 1}}
 
 
-@pytest.fixture
-def mlflow(tmp_path):
-    (tmp_path / "mlflow").mkdir()
-    with MlflowProcess(tmp_path / "mlflow") as server:
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory):
+    with MlflowProcess(tmp_path_factory.mktemp("mlflow")) as server:
         yield server
 
 
@@ -195,7 +194,7 @@ def test_nobody_misses_anything_when_all_fail_and_the_server_is_killed_five_time
         server,
         spec=SLOW,
         integrations={
-            "mlflow": {"tracking_uri": mlflow.url, "experiment_name": "all", "secret": "mine"},
+            "mlflow": {"tracking_uri": mlflow.url, "experiment_name": "killed", "secret": "mine"},
             "wandb": {"project": "tests", "secret": "mine-too"},
             "hub": {"output_repo_name": "owner/all", "secret": "hub"},
         },
@@ -231,7 +230,7 @@ def test_nobody_misses_anything_when_all_fail_and_the_server_is_killed_five_time
     assert [each.json["status"] for each in named.messages][-1] == "completed"
     assert len({each.id for each in named.messages}) == 1
     named.stop()
-    _has_all(mlflow, server, job)
+    _has_all(mlflow, "killed", server, job)
     _is_on_the_hub(hub)
     _online(wandb, server, job)
     assert wandb_files.history(server.home / "tracking" / other) == curve(server, other)
@@ -276,9 +275,9 @@ def _is_a_life(names):
     return names[0] == "started" and names[-1] == "succeeded" and set(names[1:-1]) <= {"started", "checkpoint"}
 
 
-def _has_all(mlflow, server, job):
+def _has_all(mlflow, experiment, server, job):
     """One run with every figure once, and with what the job left."""
-    [run] = mlflow.runs("all")
+    [run] = mlflow.runs(experiment)
     assert run["info"]["status"] == "FINISHED"
     for figure, part in (("train/loss", "training"), ("eval/loss", "validation")):
         assert [(step, value) for step, value, _ in mlflow.history(run, figure)] == curve(server, job, part)
@@ -326,7 +325,7 @@ def test_what_is_away_for_the_whole_job_has_everything_within_a_minute_of_its_re
     job = submit(
         server,
         integrations={
-            "mlflow": {"tracking_uri": mlflow.url, "experiment_name": "all", "secret": "mine"},
+            "mlflow": {"tracking_uri": mlflow.url, "experiment_name": "away", "secret": "mine"},
             "wandb": {"project": "tests", "secret": "mine-too"},
         },
     )
@@ -341,7 +340,7 @@ def test_what_is_away_for_the_whole_job_has_everything_within_a_minute_of_its_re
     wandb.down = False
     mlflow.start()
     wait_for(lambda: is_told(server, job), 60)
-    _has_all(mlflow, server, job)
+    _has_all(mlflow, "away", server, job)
     _online(wandb, server, job)
     [waiting] = [each for each in deliveries(server, job=job) if each["state"] == "pending"]
     server.http.post(f"{NATIVE}/webhook-deliveries/{waiting['id']}/redeliver").raise_for_status()

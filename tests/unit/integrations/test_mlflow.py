@@ -112,24 +112,24 @@ def test_a_teller_that_dies_before_it_remembers_what_it_told_tells_nothing_twice
     assert [step for step, _, _ in server.history(run, "train/loss")] == list(range(1, 400))
 
 
-def test_a_tracker_that_is_away_for_the_whole_job_has_everything_within_a_minute_of_its_return(tracked, tmp_path):
-    (tmp_path / "server").mkdir()
-    with MlflowProcess(tmp_path / "server") as server:
-        server.stop()
-        job = tracked.submit(wish(server.url))
+def test_a_tracker_that_is_away_for_the_whole_job_has_everything_within_a_minute_of_its_return(tracked, server):
+    server.stop()
+    try:
+        job = tracked.submit(wish(server.url, "away"))
         feeder = tracked.feeder("mlflow")
         live(tracked, job, steps=50)
         for _ in range(3):
             tracked.run(feeder, 3600)
             assert tracked.standing(job, "mlflow").state == "retrying"
         assert "does not answer" in tracked.standing(job, "mlflow").error
+    finally:
         server.start()
-        back = tracked.clock.ahead
-        tracked.run_until(feeder, told_all(tracked, job))
-        assert tracked.clock.ahead - back < 60
-        assert tracked.standing(job, "mlflow").state == "done"
-        [run] = server.runs("tests")
-        assert [step for step, _, _ in server.history(run, "train/loss")] == list(range(1, 51))
+    back = tracked.clock.ahead
+    tracked.run_until(feeder, told_all(tracked, job))
+    assert tracked.clock.ahead - back < 60
+    assert tracked.standing(job, "mlflow").state == "done"
+    [run] = server.runs("away")
+    assert [step for step, _, _ in server.history(run, "train/loss")] == list(range(1, 51))
 
 
 def test_steps_that_are_done_again_are_told_once(tracked, server):

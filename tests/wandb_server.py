@@ -59,7 +59,7 @@ class WandbServer:
             return {"upsertBucket": {"bucket": self._bucket(run), "inserted": is_new}}
         if name == "Run":
             run = {**self._bucket(variables["name"]), "projectId": "1", "state": "finished", "systemMetrics": "{}"}
-            return {"project": {"run": {**run, "historyKeys": None, "user": None}}}
+            return {"project": {"run": {**run, "historyKeys": None, "user": {"username": "me"}}}}
         if "RunResumeStatus" in name or "historyLineCount" in query:
             run = variables.get("name") or variables.get("run")
             known = run in self.runs

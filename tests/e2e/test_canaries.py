@@ -209,7 +209,7 @@ def refusals(services, file):
     named = {"model_name": "tiny", "dataset_version": "rows", "num_epochs": 1}
     yield jobs, {**whole, "model": "nonesuch"}
     yield jobs, {**whole, "hyperparameters": {"n_epochs": -1}}
-    misspelt = {name: value for name, value in mlflow.items() if name != "password"} | {"pasword": secret}
+    misspelt = {name: value for name, value in mlflow.items() if name != "password"} | {"pass_word": secret}
     yield jobs, {**whole, "integrations": [{"type": "mlflow", "mlflow": misspelt}]}
     yield jobs, {**whole, "integrations": [{"type": "mlflow", "mlflow": {**mlflow, "password": [secret]}}]}
     yield jobs, {**whole, "integrations": [{"type": secret}]}
@@ -225,7 +225,7 @@ def refusals(services, file):
     yield f"{NATIVE}/jobs", {**native(services), "integrations": {"wandb": {"api_key": secret}}}
     yield f"{NATIVE}/jobs", native(services, data={"train": {"address": f"https://me:{secret}@example.org/rows.jsonl"}})
     yield f"{NATIVE}/jobs", native(services, data={"train": {"address": f"ftp://example.org/?signature={secret}"}})
-    for fields in (secret, [secret], {"token": [secret]}, {"pasword": secret}, {}):
+    for fields in (secret, [secret], {"token": [secret]}, {"pass_word": secret}, {}):
         yield f"{NATIVE}/secrets", {"name": "n", "purpose": "mlflow", "fields": fields}
         yield "/secret", {"org": "canaries", "name": "n", "purpose": "mlflow", "fields": fields}
     yield f"{NATIVE}/secrets", {"name": "n", "purpose": "wandb", "fields": {"api_key": secret, "base_url": secret}}

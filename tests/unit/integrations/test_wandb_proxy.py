@@ -16,7 +16,8 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 @pytest.fixture
 def web():
     web = WebServer()
-    web.answers["/"] = lambda handler: reply(handler, 200, b"reached")
+    for host in ("127.0.0.1", "rebound.example"):  # a proxy's requests hold whole URLs
+        web.answers[f"http://{host}:{web.port}/"] = lambda handler: reply(handler, 200, b"reached")
     yield web
     web.stop()
 

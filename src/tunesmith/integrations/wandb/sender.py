@@ -52,7 +52,9 @@ def main() -> None:
 
 
 def _follow(reply: Any) -> None:
-    run, begin, next_number = None, None, 0
+    run: Any = None
+    begin: Begin | None = None
+    next_number = 0
     for line in sys.stdin:
         match _order(line):
             case Begin() as begin:

@@ -89,7 +89,7 @@ class Ear:
     refused: list = field(default_factory=list)
 
     def listen(self, server, fault, times):
-        """Make the webhook; the first messages are not taken before so many tries have met the fault."""
+        """Make the webhook; the first message is not taken before so many tries have met the fault."""
         request = {"url": self.receiver.hook, "events": EVENTS}
         made = server.http.post(f"{NATIVE}/webhooks", json=request).raise_for_status().json()
         self.id, self.secret = made["id"], made["secret"]
@@ -104,7 +104,8 @@ class Ear:
                 openai.OpenAI(api_key="any").webhooks.unwrap(message.body, message.headers, secret=self.secret)
             except (WebhookVerificationError, openai.InvalidWebhookSignatureError) as error:
                 self.refused.append(error)
-            (left.pop(0) if left else answering(204))(handler)
+            is_first = message.id == self.receiver.messages[0].id
+            (left.pop(0) if left and is_first else answering(204))(handler)
 
         self.receiver.plan = take
         return self
@@ -180,9 +181,9 @@ def test_nobody_misses_anything_when_all_fail_and_the_server_is_killed_five_time
     listening = {
         "healthy": (answering(204), 0),
         "slow": (Slow(), 1),
-        "lying": (lying, 2),
-        "redirecting": (redirecting("/elsewhere"), 2),
-        "resetting": (resetting, 2),
+        "lying": (lying, 1),
+        "redirecting": (redirecting("/elsewhere"), 1),
+        "resetting": (resetting, 1),
         "broken": (answering(500), 9),
         "gone": (answering(410), 1),
     }
@@ -265,8 +266,10 @@ def _hear_of_both(server, ears, *jobs):
                 told = list(dict.fromkeys(told))
             assert told == [each["id"] for each in found], name
             assert _is_a_life([each["event"].rpartition(".")[2] for each in found]), name
-    tries = deliveries(server, webhook=ears["broken"].id)[0]["attempts"]
-    assert [each["status"] for each in tries] == [500] * 9 + [204]
+    broken = ears["broken"].receiver.messages
+    assert sum(each.id == broken[0].id for each in broken) >= 10
+    *tries, last = [each["status"] for each in deliveries(server, webhook=ears["broken"].id)[0]["attempts"]]
+    assert (set(tries), last) == ({500}, 204)
     [cut] = [each["error"] for each in deliveries(server, webhook=ears["slow"].id)[0]["attempts"] if each["error"]]
     assert "10 s" in cut
 

@@ -18,7 +18,7 @@ def connections(database: Database, secrets: Secrets, folder: Path, **others: An
     usual: dict[str, Any] = {
         "limits": LOOPBACK,
         "render": lambda *_: None,
-        "results": Results(receipt=lambda _: None, files=lambda _: []),
+        "results": Results(receipt=lambda _: None, files=lambda _: [], picture=lambda _: None),
         "hub_url": None,
         "clock": time.time,
         "ending": threading.Event(),

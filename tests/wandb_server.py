@@ -28,9 +28,15 @@ class WandbServer:
         """By run, what its library said of it."""
         self.ended: dict[str, int] = {}
         """By run, the exit code."""
+        self.files: dict[str, bytes] = {}
+        """Contents of files, by their path in a run."""
         self.credentials: set[str] = set()
         self.asked: list[str] = []
         self.down = False
+        self.asked_while_down: list[str] = []
+        """Paths."""
+        self.full = False
+        """Whether it refuses rows."""
         handler = type("Handler", (_Handler,), {"service": self})
         self._server = QuietServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -51,6 +57,9 @@ class WandbServer:
             is_new = run not in self.runs
             self.runs.setdefault(run, {}).update({key: value for key, value in variables.items() if value})
             return {"upsertBucket": {"bucket": self._bucket(run), "inserted": is_new}}
+        if name == "Run":
+            run = {**self._bucket(variables["name"]), "projectId": "1", "state": "finished", "systemMetrics": "{}"}
+            return {"project": {"run": {**run, "historyKeys": None, "user": {"username": "me"}}}}
         if "RunResumeStatus" in name or "historyLineCount" in query:
             run = variables.get("name") or variables.get("run")
             known = run in self.runs
@@ -60,7 +69,7 @@ class WandbServer:
                 else {"model": {"bucket": None}}
             )
         if "createRunFiles" in query:
-            files = [{"name": each, "uploadUrl": f"{self.url}/put"} for each in variables.get("files", [])]
+            files = [{"name": each, "uploadUrl": f"{self.url}/put/{each}"} for each in variables.get("files", [])]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
         if "viewer" in query:
             return {
@@ -90,7 +99,7 @@ class WandbServer:
             "eventsTail": json.dumps([json.dumps({"_runtime": 1.0, "_timestamp": 1.0})] if rows else []),
             "summaryMetrics": json.dumps(rows[max(rows)] if rows else {}),
             "tags": [],
-            "wandbConfig": "{}",
+            "wandbConfig": '{"t": {}}',  # without this key, the library takes a run for one that never began
         }
 
     def stream(self, run: str, body: dict[str, Any]) -> None:
@@ -116,11 +125,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         self.service.credentials.add(self.headers.get("authorization", ""))
         if self.service.down:
+            self.service.asked_while_down.append(self.path)
             reply(self, 503)
             return
         told = json.loads(body) if body else {}
         streamed = _FILE_STREAM.search(self.path)
-        if streamed:
+        if streamed and self.service.full:
+            reply(self, 403)
+        elif streamed:
             self.service.stream(streamed["run"], told)
             reply(self, 200, b"{}")
         else:
@@ -128,5 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
             reply(self, 200, json.dumps({"data": answer}).encode(), Content_Type="application/json")
 
     def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.service.down:
+            reply(self, 503)
+            return
+        self.service.files[self.path.partition("/put/")[2]] = body
         reply(self, 200)

@@ -52,6 +52,9 @@ class Results:
     files: Callable[[ProducedModel], list[FileToPush]]
     """The files of a produced model, as they may go elsewhere."""
 
+    picture: Callable[[Event], Path | None]
+    """The picture (PNG) that an event `sampled` tells of; none for a text, or if it is gone."""
+
 
 @dataclass(frozen=True)
 class Connections:

@@ -24,6 +24,8 @@ _TRAIN = {
 }
 _EVAL = {"loss": "eval/loss", "token_accuracy": "eval/mean_token_accuracy"}
 
+_NOWHERE = (-1, -1)
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -50,13 +52,15 @@ def figures_of(event: Event) -> Figures | None:
 def told_once(connection: Connection, found: Sequence[Event]) -> list[Event]:
     """Events without those of steps that an earlier attempt told of: after a crash some steps are done again, and what
     a tracker has it cannot take back."""
-    highest: dict[int, dict[str, int]] = {}
+    furthest: dict[tuple[int, str], tuple[int, int]] = {}
     kept = []
     for event in found:
         if event.kind in KINDS and event.attempt is not None and event.attempt > 1:
-            if event.attempt not in highest:
-                highest[event.attempt] = events.highest_steps(connection, event.job_id, KINDS, before=event.attempt)
-            if event.data["step"] <= highest[event.attempt].get(event.kind, -1):
+            known = (event.attempt, event.kind)
+            if known not in furthest:
+                before = events.furthest(connection, event.job_id, event.kind, before=event.attempt)
+                furthest[known] = before or _NOWHERE
+            if (event.data["step"], event.data.get("number", 0)) <= furthest[known]:
                 continue
         kept.append(event)
     return kept

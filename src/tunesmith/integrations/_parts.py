@@ -24,6 +24,12 @@ def pieces_of(file: FileToPush) -> Iterator[bytes]:
             yield piece
 
 
+def file_at(path: Path) -> FileToPush:
+    """A file as it is on disk."""
+    with path.open("rb") as file:
+        return FileToPush(path.name, path, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
 def text_file(name: str, text: str) -> FileToPush:
     """A file that is nowhere on disk."""
     content = text.encode()

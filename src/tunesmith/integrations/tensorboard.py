@@ -1,7 +1,8 @@
 """Writes TensorBoard's event files of every job, on this machine."""
 
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+import struct
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ FOR_EVERY_JOB = True
 
 _PAGE = 1000
 
+_PNG_SIZE_AT = 16
+"""Where a PNG file has its width and height."""
+
+_RGB = 3
+
 
 def create(connections: Connections) -> "TensorboardIntegration":
     """The integration."""
@@ -33,6 +39,7 @@ class TensorboardIntegration:
     def __init__(self, connections: Connections) -> None:
         self._database = connections.database
         self._folder = connections.folder
+        self._picture = connections.results.picture
         self._files: dict[str, _EventFile] = {}
 
     def kinds(self, _feed: Feed) -> Collection[str]:
@@ -77,7 +84,7 @@ class TensorboardIntegration:
         folder = self._folder / job.id / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)
-        file = self._files[feed.id] = _EventFile(folder)
+        file = self._files[feed.id] = _EventFile(folder, self._picture)
         for page in _told_before(self._database, feed):
             file.write(page)
         with self._database.write() as connection:
@@ -88,31 +95,43 @@ class TensorboardIntegration:
 class _EventFile:
     """One file of events. What was written can be read at once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, picture: Callable[[Event], Path | None]) -> None:
         from tensorboardX.event_file_writer import EventsWriter
 
         self._writer: Any = EventsWriter(str(folder / "events"))
+        self._picture = picture
 
     def write(self, found: Sequence[Event]) -> None:
         from tensorboardX.proto.event_pb2 import Event as Record
 
         for event in found:
-            self._writer.write_event(Record(wall_time=event.at, step=event.data["step"], summary=_summary(event)))
+            summary = _summary(event, self._picture)
+            self._writer.write_event(Record(wall_time=event.at, step=event.data["step"], summary=summary))
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
 
 
-def _summary(event: Event) -> Any:
+def _summary(event: Event, picture: Callable[[Event], Path | None]) -> Any:
     """The figures of an event, or the answer that it shows, as TensorBoard has them."""
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.summary import text
 
     figures = figures_of(event)
-    if figures is None:
-        return text(f"sample/{event.data['number']}", f"{event.data['prompt']}\n\n---\n\n{event.data['text'] or ''}")
-    return Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in figures.values.items()])
+    if figures is not None:
+        return Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in figures.values.items()])
+    tag, drawn = f"sample/{event.data['number']}", picture(event)
+    if drawn is not None:
+        return Summary(value=[Summary.Value(tag=tag, image=_image(drawn.read_bytes()))])
+    return text(tag, f"{event.data['prompt']}\n\n---\n\n{event.data['text'] or ''}")
+
+
+def _image(png: bytes) -> Any:
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    width, height = struct.unpack_from(">II", png, _PNG_SIZE_AT)
+    return Summary.Image(width=width, height=height, colorspace=_RGB, encoded_image_string=png)
 
 
 def _told_before(database: Database, feed: Feed) -> Iterator[list[Event]]:

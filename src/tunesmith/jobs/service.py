@@ -291,10 +291,7 @@ class Jobs:
             JobNotFoundError: no such job.
         """
         self.get(id)
-        if sampled.data["file"] is None or sampled.attempt is None:
-            return None
-        path = run_directory(self._runs, id, sampled.attempt).samples / Path(sampled.data["file"]).name
-        return path if path.is_file() else None
+        return sample_picture(self._runs, sampled)
 
     def receipt(self, id: str) -> Receipt:
         """What a job trains, as its newest attempt that prepared the rows tells.
@@ -356,6 +353,14 @@ class Jobs:
 def run_directory(runs: Path, job_id: str, attempt: int) -> RunDirectory:
     """Where an attempt's worker and the server meet."""
     return RunDirectory(runs / job_id / "attempts" / str(attempt))
+
+
+def sample_picture(runs: Path, sampled: Event) -> Path | None:
+    """The file of the picture that an event `sampled` tells of; none for a text, or if it is gone."""
+    if sampled.data["file"] is None or sampled.attempt is None:
+        return None
+    path = run_directory(runs, sampled.job_id, sampled.attempt).samples / Path(sampled.data["file"]).name
+    return path if path.is_file() else None
 
 
 def newest_receipt(runs: Path, job: Job) -> Receipt | None:

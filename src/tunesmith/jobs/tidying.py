@@ -14,9 +14,9 @@ from tunesmith.assets.uploads import delete_expired_uploads
 from tunesmith.jobs.fetching import shown, without_queries
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec.job import JobSpec
-from tunesmith.spec.lifecycle import TERMINAL
+from tunesmith.spec.lifecycle import TERMINAL, State
 from tunesmith.storage import Storage
-from tunesmith.store import checkpoints, jobs, secrets
+from tunesmith.store import checkpoints, feeds, jobs, secrets, webhooks
 from tunesmith.store.database import Database
 from tunesmith.store.jobs import Job
 
@@ -40,6 +40,15 @@ def tidy(connection: Connection, job: Job, use: ContentUse) -> None:
         for sha256 in (source.sha256, source.pictures) if source is not None else ():
             if sha256 is not None:
                 use.release(connection, sha256)
+
+
+def forget_orphans(connection: Connection) -> None:
+    """Delete credentials that arrived inside requests and that nothing needs. A server that is killed before it has
+    accepted a job, or before it has forgotten an ended one's, leaves such. Called before requests are answered: until
+    its job is accepted, a request's credentials look the same."""
+    unfinished = jobs.in_state(connection, *(state for state in State if state not in TERMINAL))
+    of_jobs = {secret for job in unfinished for secret in _secrets_of(job)}
+    secrets.remove_orphans(connection, of_jobs | feeds.secrets_needed(connection) | webhooks.secrets_needed(connection))
 
 
 def _without_queries(spec: JobSpec) -> JobSpec:

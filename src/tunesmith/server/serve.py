@@ -49,10 +49,10 @@ from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.publishing import Publisher
 from tunesmith.jobs.pushing import Pusher, Pushes, own_files
 from tunesmith.jobs.scheduler import Scheduler
-from tunesmith.jobs.service import Jobs, newest_receipt
+from tunesmith.jobs.service import Jobs, newest_receipt, sample_picture
 from tunesmith.jobs.stalls import Patience
 from tunesmith.jobs.supervisor import Supervisor
-from tunesmith.jobs.tidying import Tidier
+from tunesmith.jobs.tidying import Tidier, forget_orphans
 from tunesmith.plugins import load_plugins
 from tunesmith.runners import Runner
 from tunesmith.server.app import create_app, is_local
@@ -87,6 +87,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         conductor, teller = Conductor(), Conductor("integrations")
         ending = threading.Event()
         secrets = open_secrets(database, home.keys)
+        with database.write() as connection:
+            forget_orphans(connection)
         open_doors, results, ended_with_us, parts = _build(settings, home, database, secrets, runner, conductor, ending)
         feeders = _feeders(settings, home, database, secrets, open_doors, results, ending)
         retention = Retention(database, settings.webhook_log_days, time.time)
@@ -295,6 +297,8 @@ def _build(
     pusher = Pusher(database, secrets, resolver, uploads, settings.hub_url, home.exports)
     tidier = Tidier(database, use, upload_parts, hub, (rows, encoded))
     results = Results(
-        receipt=lambda job: newest_receipt(home.jobs, job), files=lambda model: own_files(resolver, model)
+        receipt=lambda job: newest_receipt(home.jobs, job),
+        files=lambda model: own_files(resolver, model),
+        picture=lambda sampled: sample_picture(home.jobs, sampled),
     )
     return open_doors, results, (preparer, pusher), [supervisor, preparer, scheduler, exporter, pusher, tidier]

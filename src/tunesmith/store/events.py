@@ -88,9 +88,11 @@ def latest(connection: Connection, job_id: str, kind: str) -> Event | None:
     return found[0] if found else None
 
 
-def highest_steps(connection: Connection, job_id: str, kinds: Collection[str], *, before: int) -> dict[str, int]:
-    """By kind, the highest step that attempts before the given one told of."""
-    step = func.max(events.c.data["step"].as_integer())
-    earlier = (events.c.job_id == job_id, events.c.kind.in_(kinds), events.c.attempt < before)
-    query = select(events.c.kind, step).where(*earlier).group_by(events.c.kind)
-    return {row[0]: row[1] for row in connection.execute(query)}
+def furthest(connection: Connection, job_id: str, kind: str, *, before: int) -> tuple[int, int] | None:
+    """The highest step that attempts before the given one told of with events of a kind, and the highest number of a
+    prompt there (0 where the kind has none); none if there is no such event."""
+    step, number = events.c.data["step"].as_integer(), func.coalesce(events.c.data["number"].as_integer(), 0)
+    earlier = (events.c.job_id == job_id, events.c.kind == kind, events.c.attempt < before)
+    query = select(step, number).where(*earlier).order_by(step.desc(), number.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return (row[0], row[1]) if row else None

@@ -101,6 +101,14 @@ def secrets_in_use(connection: Connection, ids: Collection[str]) -> set[str]:
     return set(connection.scalars(select(feeds.c.secret_id).where(feeds.c.secret_id.in_(ids))))
 
 
+def secrets_needed(connection: Connection) -> set[str]:
+    """The secrets that jobs brought along for feeds that are open, and for those of webhooks as long as their log is
+    kept."""
+    is_needed = or_(feeds.c.ended_at.is_(None), feeds.c.kind == "webhook")
+    query = select(feeds.c.secret_id).where(feeds.c.webhook_id.is_(None), feeds.c.secret_id.is_not(None), is_needed)
+    return set(connection.scalars(query))
+
+
 def due(connection: Connection, kinds: Collection[str], *, at: float) -> list[Feed]:
     """Open feeds of these kinds whose time has come and whose job has new events, of whatever kind, or has ended; the
     longest due first."""

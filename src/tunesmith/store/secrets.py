@@ -73,6 +73,12 @@ def remove(connection: Connection, id: str) -> None:
     connection.execute(delete(secrets).where(secrets.c.id == id))
 
 
+def remove_orphans(connection: Connection, needed: Collection[str]) -> None:
+    """Delete those secrets of all organisations that arrived inside a request and are not among the needed ones."""
+    unnamed = set(connection.scalars(select(secrets.c.id).where(secrets.c.name.is_(None))))
+    connection.execute(delete(secrets).where(secrets.c.id.in_(unnamed - set(needed))))
+
+
 def remove_unnamed(connection: Connection, org: str, ids: Collection[str]) -> None:
     """Delete those of the organisation's secrets that arrived inside a request."""
     if ids:

@@ -57,6 +57,11 @@ def enabled(connection: Connection, org: str) -> list[Webhook]:
     return [webhook for webhook in of_org(connection, org) if webhook.disabled_at is None]
 
 
+def secrets_needed(connection: Connection) -> set[str]:
+    """The secrets of all webhooks that were not deleted."""
+    return set(connection.scalars(select(webhooks.c.secret_id).where(webhooks.c.deleted_at.is_(None))))
+
+
 def change(connection: Connection, id: str, **values: Any) -> None:
     """Set columns of a webhook."""
     connection.execute(update(webhooks).where(webhooks.c.id == id).values(**values))

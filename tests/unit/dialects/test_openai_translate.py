@@ -294,6 +294,12 @@ SECRET = "canary-0815"
 MLFLOW = {"tracking_uri": "https://m", "username": "u", "password": "p", "certificate_file": "c"}
 
 
+def test_a_certificate_beside_the_id_of_one_counts_and_the_job_says_so():
+    mlflow = {**MLFLOW, "certificate_file_id": "file-1"}
+    submission = to_submission(read(integrations=[{"type": "mlflow", "mlflow": mlflow}]))
+    assert submission.notes == ("certificate_file_id has no effect: the certificate in certificate_file is used.",)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -11,6 +11,7 @@ from connections import LOOPBACK, connections
 from receiver import Receiver
 from running_server import wait_for
 from stored_jobs import job_spec
+from tiny_pictures import png
 from tunesmith.access.caller import Caller, Role
 from tunesmith.access.keyring import Keyring
 from tunesmith.access.secrets import Secrets
@@ -155,8 +156,13 @@ class Tracked:
     hub_url: str | None = None
     files: list = field(default_factory=list)
     """Those of every produced model."""
+    pictures: Path | None = None
+    """Where those lie that samples name."""
 
     owner: Caller = field(default_factory=lambda: Caller(org="acme", user=None, role=Role.OWNER))
+
+    def picture(self, event):
+        return self.pictures / event.data["file"] if event.data["file"] else None
 
     @property
     def door(self):
@@ -171,7 +177,7 @@ class Tracked:
             limits=self.limits,
             hub_url=self.hub_url,
             clock=self.clock,
-            results=Results(receipt=lambda _: None, files=lambda _: self.files),
+            results=Results(receipt=lambda _: None, files=lambda _: self.files, picture=self.picture),
         )
         integration = load_plugins("tunesmith.integrations")[kind].create(made)
         return Feeder(self.database, {kind: integration}, self.clock, lambda: 1.0)
@@ -202,11 +208,20 @@ class Tracked:
     def evaluate(self, job, step, loss=2.0, attempt=1):
         self.happen(job, "evaluated", attempt, step=step, loss=loss, token_accuracy=None, extra={}, is_best=True)
 
-    def sample(self, job, step):
+    def sample(self, job, step, *, attempt=1, number=0, text="Ja, 你好", file=None):
         self.happen(
-            job, "sampled", step=step, number=0, prompt="Grüße?", text="Ja, 你好", base=None, file=None, tokens=3,
-            seconds=0.1,
+            job, "sampled", attempt, step=step, number=number, prompt="Grüße?", text=text, base=None, file=file,
+            tokens=3, seconds=0.1,
         )  # fmt: skip
+
+    def draw(self, job, step):
+        """A sample that is a picture; returns its content."""
+        content = png("red")
+        self.pictures = self.folder.parent / "drawn"
+        self.pictures.mkdir(exist_ok=True)
+        (self.pictures / f"{step}.png").write_bytes(content)
+        self.sample(job, step, text=None, file=f"{step}.png")
+        return content
 
     def end(self, job, state=State.SUCCEEDED, *, with_model=False):
         if with_model:

@@ -95,3 +95,25 @@ def test_a_volume_that_takes_no_file_delays_the_figures_and_loses_none(tracked, 
     tracked.run(feeder, 30)
     assert [step for step, _ in read(job)] == [1, 2]
     shutil.rmtree(tracked.folder)
+
+
+def test_a_picture_is_shown_as_one(tracked):
+    job = tracked.submit()
+    content = tracked.draw(job, 3)
+    tracked.run(tracked.feeder("tensorboard"))
+    accumulator = EventAccumulator(str(tracked.folder / job.id / "tensorboard")).Reload()
+    [image] = accumulator.Images("sample/0")
+    assert (image.step, image.width, image.height) == (3, 64, 48)
+    assert image.encoded_image_string == content
+
+
+def test_a_sample_that_a_crash_cut_off_among_others_of_its_step_is_told_and_the_others_once(tracked):
+    job = tracked.submit()
+    tracked.sample(job, 5, number=0)
+    for number in (0, 1):
+        tracked.sample(job, 5, number=number, attempt=2, text="again")
+    tracked.run(tracked.feeder("tensorboard"))
+    accumulator = EventAccumulator(str(tracked.folder / job.id / "tensorboard")).Reload()
+    told = {number: accumulator.Tensors(f"sample/{number}/text_summary") for number in (0, 1)}
+    assert [len(each) for each in told.values()] == [1, 1]
+    assert "again" in told[1][0].tensor_proto.string_val[0].decode()

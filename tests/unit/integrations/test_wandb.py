@@ -3,19 +3,17 @@
 import json
 import os
 import signal
-import struct
 
 import psutil
 import pytest
-from wandb.proto import wandb_internal_pb2
 
+import wandb_files
 from running_server import wait_for
 from tunesmith.integrations import Wish
 from tunesmith.spec.lifecycle import State
 
 pytestmark = pytest.mark.slow
 
-BLOCK = 32768
 CANARY = "c" * 40  # of the length of a key
 
 
@@ -36,36 +34,11 @@ def ended(tracked, job):
 
 
 def records(tracked, job):
-    """What the one run of a job has on disk."""
-    [file] = (tracked.folder / job.id / "wandb").glob("wandb/offline-run-*/*.wandb")
-    return [wandb_internal_pb2.Record.FromString(data) for data in logged(file.read_bytes())]
-
-
-def logged(content):
-    """The entries of a file in LevelDB's log format: pieces with a checksum, a length and a kind, in blocks."""
-    at, whole = 7, b""  # behind the mark of the library
-    while at + 7 <= len(content):
-        if BLOCK - at % BLOCK < 7:
-            at += BLOCK - at % BLOCK
-            continue
-        _, length, kind = struct.unpack_from("<IHB", content, at)
-        if kind == 0:
-            return
-        whole += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            yield whole
-            whole = b""
+    return wandb_files.records(tracked.folder / job.id)
 
 
 def history(tracked, job, figure="train/loss"):
-    """Step and value of a figure, row by row."""
-    rows = [
-        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-        for record in records(tracked, job)
-        if record.WhichOneof("record_type") == "history"
-    ]
-    return [(row["train/global_step"], row[figure]) for row in rows if figure in row]
+    return wandb_files.history(tracked.folder / job.id, figure)
 
 
 def senders():
@@ -90,6 +63,18 @@ def test_without_a_key_the_run_is_written_to_files_that_the_library_can_read(tra
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert config["optimization"]["learning_rate"] == 0.001
     assert senders() == []
+
+
+def test_answers_and_pictures_are_among_the_files(tracked, teller):
+    job = tracked.submit(wish())
+    tracked.sample(job, 1)
+    picture = tracked.draw(job, 2)
+    tracked.end(job)
+    tracked.run_until(teller, ended(tracked, job))
+    assert history(tracked, job, "sample/0/_type") == [(1, "html-file"), (2, "image-file")]
+    media = {file.suffix: file.read_bytes() for file in tracked.folder.rglob("media/*/sample/*")}
+    assert media[".png"] == picture
+    assert "Ja, 你好" in media[".html"].decode()
 
 
 def test_nothing_of_this_machine_becomes_part_of_a_run(tracked, teller, monkeypatch):

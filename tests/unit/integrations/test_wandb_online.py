@@ -2,7 +2,9 @@
 
 import pytest
 
+from tunesmith.access.hosts import host_of
 from tunesmith.integrations import Wish
+from tunesmith.integrations.wandb import service_of
 from tunesmith.spec.lifecycle import State
 from wandb_server import WandbServer
 
@@ -69,8 +71,64 @@ def test_a_sender_that_is_replaced_goes_on_with_the_same_run_and_misses_no_step(
     tracked.run_until(again, ended(tracked, job))
     again.stop()
     assert len(service.runs) == 1
-    assert set(steps(service)) == {1, 2, 3, 4}
+    assert steps(service) == [1, 2, 3, 4]
+    assert [place for _, place in service.given] == [0, 1, 2, 3], "a row that is there is not sent again"
     assert list(service.ended.values()) == [0]
+
+
+def test_answers_and_pictures_come_along(tracked, teller, service):
+    job = submitted(tracked, service)
+    tracked.step(job, 1)
+    tracked.sample(job, 1, text="<b> & 你好")
+    picture = tracked.draw(job, 2)
+    tracked.end(job)
+    tracked.run_until(teller, ended(tracked, job))
+    [rows] = service.rows.values()
+    shown = {row["train/global_step"]: row["sample/0"] for row in rows.values() if "sample/0" in row}
+    assert (shown[1]["_type"], shown[2]["_type"], shown[2]["caption"]) == ("html-file", "image-file", "Grüße?")
+    assert service.files[shown[2]["path"]] == picture
+    page = service.files[shown[1]["path"]].decode()
+    assert "Grüße?" in page
+    assert "&lt;b&gt; &amp; 你好" in page
+
+
+def test_a_service_that_is_away_in_between_misses_no_row(tracked, teller, service):
+    job = submitted(tracked, service)
+    tracked.step(job, 1)
+    tracked.run_until(teller, lambda: service.rows)
+    service.down = True
+    for step in (2, 3):
+        tracked.step(job, step)
+    tracked.end(job)
+    asked = len(service.asked_while_down)
+    tracked.run_until(teller, lambda: len(service.asked_while_down) > asked + 2)
+    assert not ended(tracked, job)()
+    service.down = False
+    tracked.run_until(teller, ended(tracked, job))
+    assert tracked.standing(job, "wandb").state == "done"
+    assert steps(service) == [1, 2, 3]
+
+
+def test_a_run_whose_rows_the_service_refuses_is_not_said_to_be_told(tracked, teller, service):
+    job = submitted(tracked, service)
+    tracked.step(job, 1)
+    tracked.run_until(teller, lambda: service.rows)
+    service.full = True
+    tracked.step(job, 2)
+    tracked.end(job)
+    tracked.run_until(teller, lambda: tracked.standing(job, "wandb").error)
+    assert tracked.standing(job, "wandb").error == "W&B has refused 1 rows of the history."
+    service.full = False
+    tracked.run_until(teller, ended(tracked, job))
+    assert tracked.standing(job, "wandb").state == "done"
+    assert steps(service) == [1, 2]
+
+
+def test_a_key_goes_to_the_host_that_it_is_bound_to(tracked):
+    assert service_of({"api_key": KEY, "base_url": "https://wandb.example.org"}) == "https://wandb.example.org"
+    secret = tracked.secrets.create("acme", name="wandb", purpose="wandb", fields={"api_key": KEY})
+    address = service_of({"api_key": KEY})
+    tracked.secrets.reveal("acme", secret.id, purpose="wandb", host=host_of(address, param="base_url"))
 
 
 def test_a_key_stands_in_no_file(tracked, teller, service):

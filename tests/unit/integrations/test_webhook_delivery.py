@@ -275,6 +275,27 @@ def test_410_disables_a_webhook_and_all_that_it_was_still_to_be_told(post, recei
     assert {delivery.state for delivery, _ in post.log()} == {"failed"}
 
 
+def test_a_webhook_that_is_deleted_while_messages_wait_or_are_on_their_way_is_told_no_more(post, receiver, other):
+    slow = receiver.plan = Slow()
+    webhook, _ = created(post, receiver, EVENTS)
+    created(post, other)
+    waiting, under_way = post.submit(), post.submit()
+    for job in (waiting, under_way):
+        post.happen(job, "state", state=State.RUNNING)
+        post.happen(job, "state", state=State.SUCCEEDED)
+    post.feeder.tick()
+    assert slow.asked.wait(10)
+    post.webhooks.delete(webhook.id)
+    slow.let_go.set()
+    post.feeder.join()
+    told_before = len(receiver.messages)
+    post.end(post.submit())
+    post.run(1e6)
+    assert len(receiver.messages) == told_before <= 2, "what was on its way, and nothing behind it"
+    assert "pending" not in {delivery.state for delivery, _ in post.log()}
+    assert len(other.messages) == 3, "another webhook is told all"
+
+
 # --- order -----------------------------------------------------------------------------------------------------------
 
 
@@ -399,6 +420,21 @@ def test_a_delivery_made_by_hand_is_not_made_again_by_the_schedule(post, receive
     post.webhooks.redeliver(pending.id)
     post.run(6)
     assert len(receiver.messages) == 2
+
+
+def test_what_waits_behind_a_delivery_goes_on_when_it_is_made_by_hand(post, receiver):
+    created(post, receiver, EVENTS)
+    receiver.plan = answering(500)
+    job = post.submit()
+    post.happen(job, "state", state=State.RUNNING)
+    post.run()
+    post.run(6)
+    post.happen(job, "state", state=State.SUCCEEDED)
+    receiver.plan = answering(200)
+    [(waiting, _)] = post.log()
+    post.webhooks.redeliver(waiting.id)
+    post.run()
+    assert told(receiver) == ["fine_tuning.job.started"] * 3 + ["fine_tuning.job.succeeded"]
 
 
 def test_a_receiver_that_repeats_what_it_was_sent_teaches_the_log_nothing(post, receiver):

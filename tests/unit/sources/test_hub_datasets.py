@@ -120,6 +120,14 @@ def test_a_malformed_address_is_refused(source, hub, address):
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("address", ["ftp://me:canary@host/rows", "ftp://host/rows?signature=canary"])
+def test_an_address_of_another_kind_is_refused_without_repeating_what_may_be_secret(source, hub, address):
+    with pytest.raises(InvalidRequestError, match="Nothing is fetched from 'ftp://'") as raised:
+        source.probe(named(address), None)
+    assert "canary" not in raised.value.message
+    assert hub.requests == []
+
+
 @pytest.mark.parametrize("revision", ["../main", "a..b", "a b", "main?x=y", "-x", "x" * 300])
 def test_a_malformed_revision_is_refused(source, hub, revision):
     with pytest.raises(InvalidRequestError):

@@ -18,7 +18,7 @@ from tunesmith.integrations import (
 )
 from tunesmith.integrations._addresses import check_url
 from tunesmith.integrations._figures import figures_of, told_once
-from tunesmith.integrations._parts import text_file
+from tunesmith.integrations._parts import file_at, text_file
 from tunesmith.integrations._spec import parameters, shown_spec
 from tunesmith.integrations._titles import title_of
 from tunesmith.integrations.mlflow.server import Metric, MlflowError, MlflowServer, Run, tag
@@ -225,7 +225,7 @@ class MlflowIntegration:
     def _files(self, job: Job) -> list[tuple[str, FileToPush]]:
         """What a job left, by its path among the files of the run."""
         with self._database.read() as connection:
-            asked = event_rows.of_job(connection, job.id, kinds=("sampled",))
+            asked = told_once(connection, event_rows.of_job(connection, job.id, kinds=("sampled",)))
         model, receipt = self._model(job), self._results.receipt(job)
         texts = {
             "spec.json": json.dumps(shown_spec(job), indent=2, ensure_ascii=False),
@@ -233,7 +233,9 @@ class MlflowIntegration:
             "samples.jsonl": "".join(json.dumps(event.data, ensure_ascii=False) + "\n" for event in asked) or None,
         }
         left = [(name, text_file(name, text)) for name, text in texts.items() if text is not None]
-        return left + [(f"{_MODEL}/{file.name}", file) for file in (self._results.files(model) if model else [])]
+        drawn = [(f"samples/{path.name}", file_at(path)) for each in asked if (path := self._results.picture(each))]
+        made = self._results.files(model) if model else []
+        return [*left, *drawn, *((f"{_MODEL}/{file.name}", file) for file in made)]
 
     def _model(self, job: Job) -> ProducedModel | None:
         with self._database.read() as connection:

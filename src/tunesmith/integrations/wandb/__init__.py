@@ -4,10 +4,11 @@ Without a key, the library writes the files that `wandb sync` takes to the servi
 """
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from tunesmith.access.purposes import effective_host
 from tunesmith.integrations import (
     TRACKER_DELAYS,
     Connections,
@@ -18,10 +19,10 @@ from tunesmith.integrations import (
     Wish,
 )
 from tunesmith.integrations._addresses import check_url
-from tunesmith.integrations._figures import figures_of, told_once
+from tunesmith.integrations._figures import KINDS, figures_of, told_once
 from tunesmith.integrations._spec import shown_spec
 from tunesmith.integrations._titles import title_of
-from tunesmith.integrations.wandb.orders import STEP, Begin, Finish, Mark, Row
+from tunesmith.integrations.wandb.orders import STEP, Begin, Finish, Mark, Row, Sample
 from tunesmith.integrations.wandb.process import SenderProcess
 from tunesmith.spec.errors import SecretNotFoundError, TunesmithError
 from tunesmith.spec.job import IntegrationSpec
@@ -34,7 +35,6 @@ from tunesmith.store.jobs import Job
 
 FOR_EVERY_JOB = False
 
-_FIGURES = ("metrics", "evaluated")
 _PAGE = 1000
 _WAIT_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
@@ -71,6 +71,12 @@ def notes(spec: IntegrationSpec) -> list[str]:
     return []
 
 
+def service_of(key: Mapping[str, str]) -> str | None:
+    """Address of the service that a key is for; none without a key. It is always said to the library, whose own default
+    is another host than the one that keys without an address are bound to."""
+    return key.get("base_url", f"https://{effective_host('wandb', None)}") if key else None
+
+
 class WandbIntegration:
     """A sender for each feed that has figures to tell. One that is gone is replaced, and told everything again: the
     service says how many rows it has, and files are begun anew."""
@@ -82,11 +88,12 @@ class WandbIntegration:
         self._secrets = connections.secrets
         self._limits = connections.limits
         self._folder = connections.folder
+        self._picture = connections.results.picture
         self._senders: dict[str, SenderProcess] = {}
 
     def kinds(self, _feed: Feed) -> Collection[str]:
         """See `Integration`."""
-        return ("state", *_FIGURES)
+        return ("state", *KINDS)
 
     def receiver(self, feed: Feed) -> str:
         """See `Integration`. Each feed has a process of its own."""
@@ -97,8 +104,8 @@ class WandbIntegration:
         key = self._key(feed)
         last = events[-1]
         ends = any(event.data.get("state") in TERMINAL for event in events)
-        has_figures = any(event.kind in _FIGURES for event in events)
-        if not has_figures and not (ends and job.started_at is not None):
+        has_rows = any(event.kind in KINDS for event in events)
+        if not has_rows and not (ends and job.started_at is not None):
             return last.number
         sender = self._sender(feed, job, key, events)
         self._hand_over(feed, sender, last.number)
@@ -152,7 +159,7 @@ class WandbIntegration:
 
     def _started(self, feed: Feed, job: Job, key: dict[str, str], events: Sequence[Event]) -> SenderProcess:
         """A new sender, which is told all from the first row on."""
-        base_url = key.get("base_url")
+        base_url = service_of(key)
         if not key:
             shutil.rmtree(self._place_of(feed), ignore_errors=True)
         try:
@@ -195,13 +202,13 @@ class WandbIntegration:
         while True:
             with self._database.read() as connection:
                 page = event_rows.of_job(
-                    connection, feed.job_id, kinds=_FIGURES, after=sender.through, before=through + 1, limit=_PAGE
+                    connection, feed.job_id, kinds=KINDS, after=sender.through, before=through + 1, limit=_PAGE
                 )
                 fresh = told_once(connection, page)
             if not page:
                 break
-            for figures in (each for event in fresh if (each := figures_of(event)) is not None):
-                sender.say(Row(number=sender.rows, values={**figures.values, STEP: figures.step}, at=figures.at))
+            for event in fresh:
+                sender.say(_row(event, sender.rows, self._picture))
                 sender.rows += 1
             sender.through = page[-1].number
         sender.say(Mark(number=through))
@@ -215,3 +222,20 @@ class WandbIntegration:
                 feeds.show(connection, feed, url)
             else:
                 feeds.change(connection, feed.id, url=self._place_of(feed).as_uri())
+
+
+def _row(event: Event, number: int, picture: Callable[[Event], Path | None]) -> Row | Sample:
+    """The row of the history that an event becomes."""
+    figures = figures_of(event)
+    if figures is not None:
+        return Row(number=number, values={**figures.values, STEP: figures.step}, at=figures.at)
+    drawn = picture(event)
+    return Sample(
+        number=number,
+        step=event.data["step"],
+        key=f"sample/{event.data['number']}",
+        prompt=event.data["prompt"],
+        text=event.data["text"] or "",
+        picture=str(drawn) if drawn is not None else None,
+        at=event.at,
+    )

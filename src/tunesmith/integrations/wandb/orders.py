@@ -28,6 +28,8 @@ class Begin(Frozen):
     """None = write files only."""
 
     base_url: str | None
+    """Of the service; none without a key."""
+
     allowed_networks: tuple[IPv4Network | IPv6Network, ...]
 
 
@@ -39,6 +41,23 @@ class Row(Frozen):
     """Place in the history, from 0."""
 
     values: dict[str, float]
+    at: float
+
+
+class Sample(Frozen):
+    """To a sender: a row that shows what the model answered to a prompt."""
+
+    kind: Literal["sample"] = "sample"
+    number: int
+    step: int
+    key: str
+    prompt: str
+    text: str
+    """Empty where it drew a picture."""
+
+    picture: str | None
+    """Path of the file; none for a text, or if it is gone."""
+
     at: float
 
 
@@ -84,7 +103,7 @@ class Failed(Frozen):
     reason: str
 
 
-Order = Annotated[Begin | Row | Mark | Finish, Field(discriminator="kind")]
+Order = Annotated[Begin | Row | Sample | Mark | Finish, Field(discriminator="kind")]
 Reply = Annotated[Began | Reached | Finished | Failed, Field(discriminator="kind")]
 
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)

@@ -22,6 +22,7 @@ from tunesmith.integrations.wandb.orders import (
     Order,
     Reached,
     Row,
+    Sample,
 )
 
 _END_SECONDS = 3.0
@@ -81,7 +82,7 @@ class SenderProcess:
     def say(self, *orders: Order) -> None:
         """Hand orders over. One that is gone does not hear them; `is_alive` tells."""
         for order in orders:
-            if not isinstance(order, Row) and self._asked_at is None:
+            if not isinstance(order, Row | Sample) and self._asked_at is None:
                 self._asked_at = time.monotonic()
             self._orders.put(order)
 

@@ -50,8 +50,11 @@ class _Handler(BaseRequestHandler):
         try:
             url = parse_url(f"https://{target}" if tunnel else target)
             remote = self._connect(url)
-        except (TunesmithError, httpx2.TransportError, OSError):
-            client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        except TunesmithError:
+            client.sendall(_refusal(b"403 Forbidden"))
+            return
+        except (httpx2.TransportError, OSError):
+            client.sendall(_refusal(b"502 Bad Gateway"))  # to be tried again, as the library understands it
             return
         with remote:
             if tunnel:
@@ -69,6 +72,10 @@ class _Handler(BaseRequestHandler):
         remote = socket.create_connection((address, port), timeout=_CONNECT_SECONDS)
         remote.settimeout(None)
         return remote
+
+
+def _refusal(status: bytes) -> bytes:
+    return b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status
 
 
 def _head(client: socket.socket) -> bytes:

@@ -6,6 +6,7 @@ addresses only.
 
 import os
 import sys
+from html import escape
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,9 +22,17 @@ from tunesmith.integrations.wandb.orders import (
     Mark,
     Reached,
     Row,
+    Sample,
 )
 from tunesmith.integrations.wandb.proxy import GuardedProxy
 from tunesmith.sources._guard import Guard, resolve_host
+
+# The library gives rows up after some twenty tries, and says nothing; and it waits up to a minute for the next one.
+_PATIENCE = {
+    f"x_{part}_retry_{name}": value
+    for part in ("graphql", "file_stream", "file_transfer")
+    for name, value in (("max", 1_000_000), ("wait_max_seconds", 15))
+}
 
 
 def main() -> None:
@@ -43,26 +52,48 @@ def main() -> None:
 
 
 def _follow(reply: Any) -> None:
-    run, next_number = None, 0
+    run: Any = None
+    begin: Begin | None = None
+    next_number = 0
     for line in sys.stdin:
         match _order(line):
             case Begin() as begin:
                 run = _begun(begin)
                 next_number = run.starting_step
                 reply(Began(url=run.url if begin.key is not None else None))
-            case Row() as row if run is not None and row.number >= next_number:
-                run.log({**row.values, "_timestamp": row.at}, step=row.number, commit=True)
+            case (Row() | Sample()) as row if run is not None and row.number >= next_number:
+                values = row.values if isinstance(row, Row) else {STEP: row.step, row.key: _shown(row)}
+                run.log({**values, "_timestamp": row.at}, step=row.number, commit=True)
                 next_number = row.number + 1
             case Mark(number=number):
                 reply(Reached(number=number))
-            case Finish() as finish if run is not None:
+            case Finish() as finish if run is not None and begin is not None:
                 run.summary["state"] = finish.state
                 run.finish(exit_code=finish.exit_code)
-                reply(Finished())
+                missing = next_number - _rows_there(begin, run) if begin.key is not None else 0
+                reply(Finished() if missing <= 0 else Failed(reason=f"W&B has refused {missing} rows of the history."))
                 return
 
 
-def _order(line: str) -> Begin | Row | Mark | Finish | None:
+def _rows_there(begin: Begin, run: Any) -> int:
+    """How many rows the service has. The library says nothing of those that it refuses, say for want of room."""
+    import wandb
+
+    service = wandb.Api(overrides={"base_url": begin.base_url}, api_key=begin.key)
+    count: int = service.run(f"{run.entity}/{run.project}/{run.id}").history_line_count
+    return count
+
+
+def _shown(sample: Sample) -> Any:
+    import wandb
+
+    if sample.picture is not None:
+        return wandb.Image(sample.picture, caption=sample.prompt)
+    page = f"<p><b>{escape(sample.prompt)}</b></p><p style='white-space: pre-wrap'>{escape(sample.text)}</p>"
+    return wandb.Html(page, inject=False, data_is_not_path=True)
+
+
+def _order(line: str) -> Begin | Row | Sample | Mark | Finish | None:
     try:
         return ORDER.validate_json(line)
     except ValidationError:
@@ -95,6 +126,7 @@ def _begun(begin: Begin) -> Any:
             api_key=begin.key,
             **address,
             **proxies,
+            **_PATIENCE,
             # Nothing of this machine, its code or its console belongs to a run.
             console="off",
             disable_git=True,

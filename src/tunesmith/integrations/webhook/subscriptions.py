@@ -220,7 +220,8 @@ class Webhooks:
             return self._find(connection, id, param="delivery_id"), webhook_deliveries.attempts(connection, [id])
 
     def redeliver(self, id: str) -> tuple[Delivery, list[Attempt]]:
-        """Make a delivery once more, at once and beside the order of its job.
+        """Make a delivery once more, at once and beside the order of its job. What waits behind it goes on if it is
+        taken now.
 
         Raises:
             DeliveryNotFoundError: no such delivery.
@@ -239,7 +240,10 @@ class Webhooks:
                 "The webhook of this delivery was deleted, and its URL with it.",
                 hint="Create a webhook; it is told of what happens from then on.",
             ) from None
-        self._courier.attempt_by_hand(delivery, target)
+        outcome = self._courier.attempt_by_hand(delivery, target)
+        if outcome.error is None and delivery.state == "pending" and delivery.feed_id is not None:
+            with self._database.write() as connection:
+                feeds.change(connection, delivery.feed_id, due_at=self._clock())
         return self.delivery(id)
 
     @contextmanager

@@ -105,6 +105,12 @@ def _token(credentials: Credentials | None) -> str | None:
 
 def _read_address(address: str) -> tuple[str, str]:
     """Name of the repository, and path of the file or nothing."""
+    scheme, separator, _ = address.partition("://")
+    if separator:  # the rest is not repeated: a password or a signature may stand there
+        raise InvalidRequestError(
+            f"Nothing is fetched from {scheme[:20] + separator!r}; addresses begin with https://, http://, s3:// or "
+            "gs://, or read owner/name on the hub."
+        )
     parts = address.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise InvalidRequestError(

@@ -347,8 +347,8 @@ def test_what_is_away_for_the_whole_job_has_everything_within_a_minute_of_its_re
     wait_for(lambda: is_told(server, job), 60)
     _has_all(mlflow, "away", server, job)
     _online(wandb, server, job)
-    [waiting] = [each for each in deliveries(server, job=job) if each["state"] == "pending"]
-    server.http.post(f"{NATIVE}/webhook-deliveries/{waiting['id']}/redeliver").raise_for_status()
+    for waiting in [each for each in deliveries(server, job=job) if each["state"] == "pending"]:
+        server.http.post(f"{NATIVE}/webhook-deliveries/{waiting['id']}/redeliver").raise_for_status()
     wait_for(lambda: is_delivered(server, ears["healthy"], job), 60)
     assert ears["healthy"].told(job) == [each["id"] for each in deliveries(server, job=job)]
     assert ears["healthy"].refused == []

@@ -179,7 +179,7 @@ def test_a_refused_request_leaves_no_credentials_behind(server, file_id):
     assert refused.json()["error"]["param"] == "from_checkpoint"
     assert WANDB_KEY not in refused.text
     assert "hf_wrong" not in refused.text
-    assert _secrets(server) == before
+    assert set(_secrets(server)) <= set(before)  # those of jobs that ended meanwhile go as well
 
 
 def test_credentials_of_integrations_are_kept_no_longer_than_their_job(server, file_id):

@@ -67,7 +67,7 @@ if shutil.which("curl") is None:
 def served(write_home, tmp_path_factory):
     server = RunningServer(write_home(tmp_path_factory.mktemp("seed") / "home"))
     added = server.http.post(
-        "/tunesmith/v1/datasets", data={"name": "v1.0"}, files={"file": ("rows.jsonl", chat_rows())}
+        "/tunesmith/v1/datasets", data={"name": "v1.0"}, files={"file": ("rows.jsonl", chat_rows(400))}
     )
     assert added.status_code == 200
     yield server

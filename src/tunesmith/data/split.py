@@ -18,9 +18,12 @@ def part_sizes(ratios: tuple[float, ...], rows: int) -> tuple[int, ...]:
     """
     ends = [round(share * rows) for share in accumulate(ratios)]
     ends[-1] = rows  # the sum of the shares may differ from 1 by a rounding error
-    if rows:
-        ends = [max(end, 1) for end in ends]
-    return tuple([end - start for start, end in zip([0, *ends], ends, strict=False)])
+    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    if rows and not sizes[0]:
+        sizes[0] = 1
+        surplus = [size - ratio * rows for size, ratio in zip(sizes[1:], ratios[1:], strict=True)]
+        sizes[1 + surplus.index(max(surplus))] -= 1
+    return tuple(sizes)
 
 
 def parts_in_order(ratios: tuple[float, ...], rows: int) -> Iterator[Part]:

@@ -1,10 +1,17 @@
 """What the service of Weights & Biases gets of a job with a key, through its own library."""
 
+import subprocess
+import sys
+from ipaddress import ip_network
+
+import psutil
 import pytest
 
+from running_server import wait_for
 from tunesmith.access.hosts import host_of
 from tunesmith.integrations import Wish
 from tunesmith.integrations.wandb import service_of
+from tunesmith.integrations.wandb.orders import Begin
 from tunesmith.spec.lifecycle import State
 from wandb_server import WandbServer
 
@@ -149,3 +156,26 @@ def test_addresses_that_the_operator_does_not_allow_are_not_reached(tracked, ser
     assert "not public" in tracked.standing(job, "wandb").error
     assert service.asked == []
     feeder.stop()
+
+
+def test_a_sender_whose_server_is_gone_waits_for_no_answer_and_leaves_nothing_running(service, tmp_path):
+    service.down = True
+    begin = Begin(
+        run="r", project="tests", entity=None, name="n", tags=(), config={}, folder=str(tmp_path), key=KEY,
+        base_url=service.url, allowed_networks=(ip_network("127.0.0.0/8"),),
+    )  # fmt: skip
+    sender = subprocess.Popen(
+        [sys.executable, "-m", "tunesmith.integrations.wandb.sender"],
+        cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    sender.stdin.write(begin.model_dump_json() + "\n")
+    sender.stdin.flush()
+    wait_for(lambda: service.asked_while_down, 60)
+    family = psutil.Process(sender.pid).children(recursive=True)
+    assert family
+    sender.stdout.close()
+    sender.stdin.close()
+    assert sender.wait(20) == 0
+    assert psutil.wait_procs(family, 20)[1] == []
+    service.down = False
+    assert service.ended == {}

@@ -6,9 +6,14 @@ addresses only.
 
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from html import escape
+from queue import SimpleQueue
 from typing import Any
 
+import psutil
 from pydantic import ValidationError
 
 from tunesmith.integrations.wandb.orders import (
@@ -44,18 +49,37 @@ def main() -> None:
         replies.write(said.model_dump_json() + "\n")
         replies.flush()
 
+    heard: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(heard,), daemon=True).start()
     try:
-        _follow(reply)
+        _follow(iter(heard.get, None), reply)
     except Exception as error:  # noqa: BLE001 - whatever it is, the server has to hear of it
-        reply(Failed(reason=f"The library of W&B fails with {type(error).__name__}."))
+        with suppress(OSError):  # unless it has gone meanwhile
+            reply(Failed(reason=f"The library of W&B fails with {type(error).__name__}."))
+    _leave()
+
+
+def _listen(heard: SimpleQueue[str]) -> None:
+    """Take orders also while the library waits for W&B: a server that is gone must not leave a process behind."""
+    for line in sys.stdin:
+        heard.put(line)
+    _leave()
+
+
+def _leave() -> None:
+    """End with all children. The library's own process would go on, and tell W&B that the run has failed, perhaps after
+    another sender has told its true end."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     os._exit(0)  # the library would wait for what it has not sent
 
 
-def _follow(reply: Any) -> None:
+def _follow(orders: Iterator[str], reply: Any) -> None:
     run: Any = None
     begin: Begin | None = None
     next_number = 0
-    for line in sys.stdin:
+    for line in orders:
         match _order(line):
             case Begin() as begin:
                 run = _begun(begin)

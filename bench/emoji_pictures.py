@@ -215,8 +215,8 @@ def train(folder: Path, trained: list[Emoji], held_out: list[Emoji], steps: int,
 
 def write_set(path: Path, emoji: list[Emoji], edge: int = EDGE) -> Path:
     """A set of prepared pictures, all of this edge."""
-    with path.open("wb") as file:
-        writer, pictures = PictureSetWriter(file), []
+    pictures = []
+    with path.open("wb") as file, PictureSetWriter(file) as writer:
         for number, each in enumerate(emoji):
             content = io.BytesIO()
             each.image.save(content, format="PNG")

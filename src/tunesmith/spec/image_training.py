@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tunesmith.spec.engine_limits import beyond_one_device
 from tunesmith.spec.errors import InvalidRequestError, TunesmithError, UnsupportedError
 from tunesmith.spec.job import AdapterSpec, ImagesSpec, JobSpec, SamplingSpec
 from tunesmith.spec.reading import AS_FOUND
@@ -128,7 +129,6 @@ def _beyond_captions(images: ImagesSpec) -> Iterator[TunesmithError]:
 
 
 def _beyond_engine(spec: JobSpec) -> Iterator[TunesmithError]:
-    resources = spec.resources
     if spec.init_from is not None:
         yield UnsupportedError(
             "Image training cannot go on from trained weights: it begins with a whole base model.",
@@ -146,15 +146,7 @@ def _beyond_engine(spec: JobSpec) -> Iterator[TunesmithError]:
             "Noise on embeddings is for language models; captions are embedded once, without it.",
             param="optimization.neftune_noise_alpha",
         )
-    if resources is not None and resources.gpus_per_node * resources.nodes > 1:
-        yield UnsupportedError(
-            f"{resources.gpus_per_node * resources.nodes} GPUs cannot share one training; this engine uses one.",
-            param="resources.gpus_per_node" if resources.gpus_per_node > 1 else "resources.nodes",
-        )
-    if resources is not None and resources.distribution is not None:
-        yield UnsupportedError(
-            f"The distribution {resources.distribution!r} has no use on one GPU.", param="resources.distribution"
-        )
+    yield from beyond_one_device(spec)
 
 
 def _beyond_adapters(spec: JobSpec) -> Iterator[TunesmithError]:

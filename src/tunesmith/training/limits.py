@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tunesmith.spec.engine_limits import beyond_one_device
 from tunesmith.spec.errors import AdapterError, UnsupportedError
 from tunesmith.spec.job import ALL_LINEAR, AdapterSpec, AttemptSpec, JobSpec
 
@@ -123,7 +124,7 @@ def require_several_rows(attempt: AttemptSpec) -> None:
 
 
 def _beyond_text(spec: JobSpec, task: str, modalities: tuple[str, ...]) -> Iterator[UnsupportedError]:
-    model, resources = spec.model, spec.resources
+    model = spec.model
     if model.modality not in modalities:
         allowed = " and ".join(f"`{each}`" for each in modalities)
         yield UnsupportedError(
@@ -145,12 +146,4 @@ def _beyond_text(spec: JobSpec, task: str, modalities: tuple[str, ...]) -> Itera
             param="sampling",
             hint="Leave sampling out; validation data shows how the scores change.",
         )
-    if resources is not None and resources.gpus_per_node * resources.nodes > 1:
-        yield UnsupportedError(
-            f"{resources.gpus_per_node * resources.nodes} GPUs cannot share one training; this engine uses one.",
-            param="resources.gpus_per_node" if resources.gpus_per_node > 1 else "resources.nodes",
-        )
-    if resources is not None and resources.distribution is not None:
-        yield UnsupportedError(
-            f"The distribution {resources.distribution!r} has no use on one GPU.", param="resources.distribution"
-        )
+    yield from beyond_one_device(spec)

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 
-from stored_jobs import EMPTY_SERVICES, job_spec
+from stored_jobs import EMPTY_SERVICES, job_spec, plan
 from tunesmith.access.caller import LOCAL
 from tunesmith.assets.content import ContentUse
 from tunesmith.assets.encoded_cache import EncodedCache
@@ -24,6 +24,7 @@ from tunesmith.jobs.service import Jobs
 from tunesmith.jobs.stalls import Patience
 from tunesmith.jobs.supervisor import Supervisor
 from tunesmith.rundir import EventWriter
+from tunesmith.runners import Exit
 from tunesmith.sources import Limits
 from tunesmith.sources.hub.models import HubModels
 from tunesmith.spec import events
@@ -88,6 +89,17 @@ class ScriptedRunner:
     def end(self, exit):
         """Let the newest worker end."""
         self.exits[len(self.runs)] = exit
+
+    def finds_nothing_wrong(self):
+        """Let every worker from now on check its job, find everything fine, and end."""
+
+        def start(run, device):
+            self.runs.append(run)
+            self.report(events.Checked(at="2026-01-01T00:00:00Z", plan=plan()))
+            self.end(Exit(code=0))
+            return {"pid": len(self.runs)}
+
+        self.start = start
 
 
 class EveryJobIsFine:

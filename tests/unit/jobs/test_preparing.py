@@ -9,7 +9,7 @@ import pytest
 
 from rows import chat_rows
 from running_server import wait_for
-from stored_jobs import job_spec, plan
+from stored_jobs import job_spec
 from tunesmith.access.caller import LOCAL, Caller, Role
 from tunesmith.access.secrets import open_secrets
 from tunesmith.assets.content import ContentUse
@@ -26,10 +26,8 @@ from tunesmith.jobs.pictures.collecting import Collector
 from tunesmith.jobs.pictures.preparing import Pictures
 from tunesmith.jobs.preparing import Preparer
 from tunesmith.jobs.service import Jobs
-from tunesmith.runners import Exit
 from tunesmith.sources import Found, Limits
 from tunesmith.sources.hub.models import HubModels
-from tunesmith.spec import events
 from tunesmith.spec.errors import (
     ConflictError,
     DownloadError,
@@ -111,14 +109,7 @@ def place(house, tmp_path):
     rows = RowCache(tmp_path / "rows", house.storage, 10_000_000)
     resolver = InputResolver(house.database, bases, hub, house.storage, rows, EncodedCache(tmp_path / "encoded", 1))
     runner = house.runner
-
-    def start(run, device):
-        runner.runs.append(run)
-        runner.report(events.Checked(at="2026-01-01T00:00:00Z", plan=plan()))
-        runner.end(Exit(code=0))
-        return {"pid": len(runner.runs)}
-
-    runner.start = start
+    runner.finds_nothing_wrong()
     collector = Collector(house.database, fetcher, house.storage)
     captioner = Captioner(runner, bases, None, tmp_path / "checks")
     admission = Admission(

@@ -7,7 +7,6 @@ addresses only.
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from html import escape
 from queue import SimpleQueue
@@ -52,7 +51,7 @@ def main() -> None:
     heard: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(heard,), daemon=True).start()
     try:
-        _follow(iter(heard.get, None), reply)
+        _follow(heard, reply)
     except Exception as error:  # noqa: BLE001 - whatever it is, the server has to hear of it
         with suppress(OSError):  # unless it has gone meanwhile
             reply(Failed(reason=f"The library of W&B fails with {type(error).__name__}."))
@@ -75,12 +74,12 @@ def _leave() -> None:
     os._exit(0)  # the library would wait for what it has not sent
 
 
-def _follow(orders: Iterator[str], reply: Any) -> None:
+def _follow(heard: SimpleQueue[str], reply: Any) -> None:
     run: Any = None
     begin: Begin | None = None
     next_number = 0
-    for line in orders:
-        match _order(line):
+    while True:
+        match _order(heard.get()):
             case Begin() as begin:
                 run = _begun(begin)
                 next_number = run.starting_step
